@@ -1,0 +1,41 @@
+"""The batches that data modules yield and tasks understand: one NamedTuple per kind of problem.
+
+The leading fields are what a plain `(x, y)` DataLoader yields, so that a task can wrap anybody's
+batch as `batch_type(*batch)`; what follows is optional.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from dlarch.spec import PAD
+
+
+class TranslationBatch(NamedTuple):
+    """Sentence pairs, padded with `PAD` on the right.
+
+    Attributes:
+        source: (B, S) ids, each row ends with EOS.
+        target: (B, T) ids, each row starts with BOS and ends with EOS.
+        example: (B,) position of each pair in its split, or None.
+        source_text: the B sources as they were written, or None.
+        target_text: the B references as they were written, or None.
+    """
+
+    source: Tensor
+    target: Tensor
+    example: Tensor | None = None
+    source_text: list[str] | None = None
+    target_text: list[str] | None = None
+
+    @property
+    def source_mask(self) -> Tensor:
+        """(B, S), True on real tokens."""
+        return self.source != PAD
+
+    @property
+    def target_mask(self) -> Tensor:
+        """(B, T), True on real tokens."""
+        return self.target != PAD

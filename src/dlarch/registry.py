@@ -1,0 +1,394 @@
+"""Models and data modules by name: who registers, what is found, how one is made.
+
+Listing imports none of them. The names of dlarch's own classes are read off the decorators in
+the files of `models/` and `data/`, those of other packages off their entry points `dlarch.models`
+and `dlarch.data`, whose files are read in the same way. A class is imported when it is asked for.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, Literal, TypeVar
+
+from dlarch.discovery import Declaration, sources
+from dlarch.errors import (
+    MismatchError,
+    NameClashError,
+    OptionError,
+    UnknownNameError,
+    UserError,
+    did_you_mean,
+)
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["model", "data"]
+ClassType = TypeVar("ClassType", bound=type[Any])
+
+_CALLED: dict[Kind, str] = {"model": "model", "data": "data module"}
+_FILES: dict[Kind, str] = {"model": "models/*/*.py", "data": "data/*.py"}
+_ENTRY_POINTS: dict[Kind, str] = {"model": "dlarch.models", "data": "dlarch.data"}
+_DECORATORS: dict[Kind, str] = {"model": "register_model", "data": "register_data"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a registered class without importing it.
+
+    Attributes:
+        kind: "model" or "data".
+        name: its registry name.
+        module: where the class is defined.
+        qualname: the name of the class in its module.
+        summary: first line of its docstring.
+        task: its first base class that is not itself registered; empty for data.
+        family: the folder that its file is in; empty for data.
+        paper: number on arXiv.
+        aliases: other names that lead to it.
+        distribution: the package that brings it; None for a class registered by a user's script.
+        docstring: of the class, without its indentation.
+    """
+
+    kind: Kind
+    name: str
+    module: str
+    qualname: str
+    summary: str
+    task: str = ""
+    family: str = ""
+    paper: str | None = None
+    aliases: tuple[str, ...] = ()
+    distribution: str | None = None
+    docstring: str = field(default="", repr=False)
+
+    def load(self) -> type[Any]:
+        """Import the class.
+
+        Raises:
+            UserError: the package of a plugin cannot be imported.
+        """
+        key = (self.kind, self.module, self.qualname)
+        if key not in _classes:
+            try:
+                loaded = attrgetter(self.qualname)(import_module(self.module))
+            except Exception as error:
+                if self.distribution == "dlarch":
+                    raise
+                raise UserError(
+                    f"The {_CALLED[self.kind]} '{self.name}' of the package {self.distribution} "
+                    f"cannot be loaded: {type(error).__name__}: {error}"
+                ) from error
+            loaded.registry_name = self.name
+            _classes[key] = loaded
+        return _classes[key]
+
+    def same_class(self, other: "Entry") -> bool:
+        """Whether both stand for one class, perhaps imported twice."""
+        return (self.module, self.qualname) == (other.module, other.qualname)
+
+
+# The classes that have been imported, and the entries of those that only a decorator told of.
+_classes: dict[tuple[Kind, str, str], type[Any]] = {}
+_registered: dict[Kind, dict[str, Entry]] = {"model": {}, "data": {}}
+
+
+def register_model(
+    name: str, *, paper: str | None = None, aliases: Iterable[str] = (), override: bool = False
+) -> Callable[[ClassType], ClassType]:
+    """Register a LightningModule under `name`, as a class decorator.
+
+    The arguments must be literals, because listing reads them without importing the file.
+
+    Args:
+        name: lower case with underscores.
+        paper: number on arXiv.
+        aliases: other names that lead to the class.
+        override: replace whatever has the name.
+
+    Raises:
+        NameClashError: another class has the name and `override` is false.
+    """
+    return _register("model", name, paper, tuple(aliases), override)
+
+
+def register_data(
+    name: str, *, paper: str | None = None, aliases: Iterable[str] = (), override: bool = False
+) -> Callable[[ClassType], ClassType]:
+    """Register a data module under `name`; see `register_model`."""
+    return _register("data", name, paper, tuple(aliases), override)
+
+
+def _register(
+    kind: Kind, name: str, paper: str | None, aliases: tuple[str, ...], override: bool
+) -> Callable[[ClassType], ClassType]:
+    def decorate(cls: ClassType) -> ClassType:
+        bases = [base.__name__ for base in cls.__mro__[1:] if "registry_name" not in vars(base)]
+        docstring = inspect.cleandoc(cls.__doc__ or "")
+        entry = _entry(
+            kind,
+            Declaration(
+                cls.__module__, cls.__qualname__, bases[0], docstring, name, paper, aliases
+            ),
+        )
+        other = _clash(_names(kind), entry)
+        if other is not None and not override:
+            raise NameClashError(
+                f"'{name}' would name two {_CALLED[kind]}s: {other.module}.{other.qualname} and "
+                f"{entry.module}.{entry.qualname}. Choose another name, or pass override=True."
+            )
+        read = _scan(kind)[0].get(name)
+        if read is None or not read.same_class(entry):
+            _registered[kind][name] = entry
+        _classes[kind, entry.module, entry.qualname] = cls
+        cls.registry_name = name
+        return cls
+
+    return decorate
+
+
+def _clash(names: dict[str, Entry], entry: Entry) -> Entry | None:
+    """The other class that has one of the names of `entry`."""
+    holders = (names.get(name) for name in (entry.name, *entry.aliases))
+    return next((other for other in holders if other and not other.same_class(entry)), None)
+
+
+def find(kind: Kind, name: str) -> Entry:
+    """The entry called `name`, also by an alias.
+
+    Raises:
+        UnknownNameError: there is none; the nearest names are in the message.
+    """
+    names = _names(kind)
+    if name in names:
+        return names[name]
+    raise UnknownNameError(
+        f"There is no {_CALLED[kind]} '{name}'.{did_you_mean(name, names)} "
+        "`dlarch list` shows them all."
+    )
+
+
+def list_models(
+    pattern: str = "*", *, task: str | None = None, family: str | None = None
+) -> list[str]:
+    """Sorted names of the models; patterns have wildcards and ignore case.
+
+    Args:
+        pattern: of the name, such as "*seq2seq*".
+        task: pattern of the task, such as "Translation".
+        family: pattern of the family, such as "seq2seq".
+    """
+    return sorted(
+        entry.name
+        for entry in _entries("model").values()
+        if _matches(entry.name, pattern)
+        and _matches(entry.task, task or "*")
+        and _matches(entry.family, family or "*")
+    )
+
+
+def list_data(pattern: str = "*") -> list[str]:
+    """Sorted names of the data modules; `pattern` has wildcards and ignores case."""
+    return sorted(name for name in _entries("data") if _matches(name, pattern))
+
+
+def model_info(name: str) -> Entry:
+    """What is known of a model without importing it; raises as `find` does."""
+    return find("model", name)
+
+
+def data_info(name: str) -> Entry:
+    """What is known of a data module without importing it; raises as `find` does."""
+    return find("data", name)
+
+
+def broken_plugins() -> list[str]:
+    """One sentence for each entry point that had to be skipped."""
+    return [sentence for kind in _FILES for sentence in _scan(kind)[1]]
+
+
+def _matches(text: str, pattern: str) -> bool:
+    return fnmatchcase(text.lower(), pattern.lower())
+
+
+def _entries(kind: Kind) -> dict[str, Entry]:
+    return _scan(kind)[0] | _registered[kind]
+
+
+def _names(kind: Kind) -> dict[str, Entry]:
+    return _with_aliases(_entries(kind))
+
+
+def _with_aliases(entries: dict[str, Entry]) -> dict[str, Entry]:
+    return {alias: entry for entry in entries.values() for alias in entry.aliases} | entries
+
+
+def create_model(name: str, /, data: Any = None, **init_args: Any) -> Any:
+    """Make a model by name, with the facts of the data it is for.
+
+    Args:
+        name: registry name or alias.
+        data: a data module, which is prepared and set up if it was not, and whose processor the
+            model gets; or a `DataSpec`; or None.
+        init_args: constructor arguments.
+
+    Returns:
+        The model, a LightningModule.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        OptionError: the model has no such argument.
+        MismatchError: model and data do not fit, or a fact given by hand contradicts the data.
+    """
+    model_class = find("model", name).load()
+    parameters = check_init_args(model_class, init_args)
+    if data is None:
+        return model_class(**init_args)
+    if callable(getattr(data, "facts", None)):
+        spec, processor = data, None
+    else:
+        check_batch_types(model_class, type(data))
+        spec, processor = _spec_of(data), getattr(data, "processor", None)
+    facts = {fact: value for fact, value in spec.facts().items() if fact in parameters}
+    for fact, value in facts.items():
+        given = init_args.get(fact)
+        if given is not None and _comparable(given) != _comparable(value):
+            raise MismatchError(
+                f"{fact} is given as {given}, but the data have {value}. "
+                "Leave it out, and it is taken from the data."
+            )
+    model = model_class(**init_args | facts)
+    if processor is not None:
+        model.processor = processor
+    return model
+
+
+def create_data(name: str, /, **init_args: Any) -> Any:
+    """Make a data module by name.
+
+    Raises:
+        UnknownNameError: there is no such data module.
+        OptionError: it has no such argument.
+    """
+    data_class = find("data", name).load()
+    check_init_args(data_class, init_args)
+    return data_class(**init_args)
+
+
+def check_init_args(cls: type[Any], init_args: Iterable[str]) -> list[str]:
+    """Return the names of the constructor's arguments, after looking for each of `init_args`.
+
+    Raises:
+        OptionError: the constructor has no such argument; the nearest one is in the message.
+    """
+    known: dict[str, None] = {}
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+            named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+            known.update(dict.fromkeys(named))
+            # **kwargs stand for the arguments of the next class in line.
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    for name in init_args:
+        if name not in known:
+            called = getattr(cls, "registry_name", cls.__name__)
+            raise OptionError(
+                f"'{called}' has no option '{name}'.{did_you_mean(name, known)} "
+                f"It has: {', '.join(known)}."
+            )
+    return list(known)
+
+
+def check_batch_types(model_class: type[Any], data_class: type[Any]) -> None:
+    """Refuse a model and a data module that do not speak of the same kind of batch.
+
+    Raises:
+        MismatchError: their `batch_type` differs; the message names data that fit the model.
+    """
+    wanted = getattr(model_class, "batch_type", None)
+    offered = getattr(data_class, "batch_type", None)
+    if wanted is None or offered is None or wanted is offered:
+        return
+    fitting = ", ".join(f"'{name}'" for name in _data_with(wanted)) or "none is registered"
+    model, data = (getattr(cls, "registry_name", cls.__name__) for cls in (model_class, data_class))
+    raise MismatchError(
+        f"The model '{model}' takes batches of type {wanted.__name__}, but the data '{data}' "
+        f"have {offered.__name__}. Data that fit: {fitting}."
+    )
+
+
+def _data_with(batch_type: type[Any]) -> list[str]:
+    fitting = []
+    for entry in _entries("data").values():
+        try:
+            if getattr(entry.load(), "batch_type", None) is batch_type:
+                fitting.append(entry.name)
+        except UserError as error:
+            logger.warning("%s", error)
+    return sorted(fitting)
+
+
+def _spec_of(data: Any) -> Any:
+    if not hasattr(data, "setup"):
+        raise OptionError(f"data must be a data module or a DataSpec, not {type(data).__name__}.")
+    if getattr(data, "spec", None) is None:
+        data.prepare_data()
+        data.setup("fit")
+    if getattr(data, "spec", None) is None:
+        raise MismatchError(f"The data module {type(data).__name__} has no `spec` after setup.")
+    return data.spec
+
+
+def _comparable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@cache
+def _scan(kind: Kind) -> tuple[dict[str, Entry], list[str]]:
+    """The classes of this package and of plugins, and a sentence for each that is broken."""
+    found: dict[str, Entry] = {}
+    broken: list[str] = []
+    for called, distribution, read in sources(_FILES[kind], _ENTRY_POINTS[kind], _DECORATORS[kind]):
+        try:
+            for declaration in read():
+                entry = _entry(kind, declaration, distribution)
+                other = _clash(_with_aliases(found), entry)
+                if other is not None and not declaration.override:
+                    raise NameClashError(f"{other.module}.{other.qualname} has its name")
+                found[entry.name] = entry
+        except (ImportError, LookupError, OSError, SyntaxError, ValueError, UserError) as error:
+            broken.append(f"Skipped {called}: {error}.")
+            logger.warning("%s", broken[-1])
+    tasks = {entry.qualname: entry.task for entry in found.values()}
+    return {name: replace(entry, task=_task(entry, tasks)) for name, entry in found.items()}, broken
+
+
+def _entry(kind: Kind, declaration: Declaration, distribution: str | None = None) -> Entry:
+    is_model = kind == "model"
+    return Entry(
+        kind=kind,
+        name=declaration.name or "",
+        module=declaration.module,
+        qualname=declaration.qualname,
+        summary=declaration.docstring.partition("\n")[0],
+        task=declaration.base if is_model else "",
+        family=["", *declaration.module.split(".")][-2] if is_model else "",
+        paper=declaration.paper,
+        aliases=declaration.aliases,
+        distribution=distribution,
+        docstring=declaration.docstring,
+    )
+
+
+def _task(entry: Entry, tasks: dict[str, str]) -> str:
+    """Follow the base class while it is itself registered (BetaVAE is a VAE)."""
+    task, seen = entry.task, {entry.qualname}
+    while task in tasks and task not in seen:
+        seen.add(task)
+        task = tasks[task]
+    return task

@@ -1,0 +1,73 @@
+"""What a model must know of the data, and the ids that mean the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+"""Ids of padding, the unknown token, the beginning and the end of a sequence."""
+
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<bos>", "<eos>")
+"""How the four special ids are written, in the order of their ids."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The facts of a data set that decide the shapes of a model; all are optional.
+
+    Attributes:
+        vocab_size: number of token ids, special ones included.
+        source_vocab_size: the same for the source side of a pair.
+        target_vocab_size: the same for the target side of a pair.
+        num_classes: number of classes.
+        image_shape: (C, H, W).
+        in_features: number of input columns.
+        out_features: number of output columns.
+        num_users: number of users.
+        num_items: number of items.
+        observation_size: length of an observation vector.
+        num_actions: number of actions.
+        num_conditions: number of values of the condition.
+        fingerprint: hash of the content of the training split; not a fact for `build`.
+    """
+
+    vocab_size: int | None = None
+    source_vocab_size: int | None = None
+    target_vocab_size: int | None = None
+    num_classes: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+    in_features: int | None = None
+    out_features: int | None = None
+    num_users: int | None = None
+    num_items: int | None = None
+    observation_size: int | None = None
+    num_actions: int | None = None
+    num_conditions: int | None = None
+    fingerprint: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """The facts that are known, by name; never the fingerprint."""
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if value is not None and name != "fingerprint"
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types (`image_shape` stays a tuple until JSON makes it a list)."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataSpec:
+        """Inverse of `to_dict`; a list becomes the tuple it was."""
+        known = {f.name for f in fields(cls)}
+        picked = {name: values[name] for name in known if name in values}
+        if picked.get("image_shape") is not None:
+            picked["image_shape"] = tuple(picked["image_shape"])
+        return cls(**picked)
+
+
+FACT_NAMES = tuple(f.name for f in fields(DataSpec) if f.name != "fingerprint")
+"""Names under which facts of the data appear in constructors and in `build`."""
