@@ -1,0 +1,13 @@
+"""Raw input to tensors and back: what travels with the weights of a model."""
+
+from dlarch.processing.base import Processor, load_processor, processor_from_dict
+from dlarch.processing.text import TextProcessor
+from dlarch.processing.translation import TranslationProcessor
+
+__all__ = [
+    "Processor",
+    "TextProcessor",
+    "TranslationProcessor",
+    "load_processor",
+    "processor_from_dict",
+]
