@@ -1,0 +1,24 @@
+"""Greedy decoding, sampling and beam search for every autoregressive model.
+
+A model offers `step` (see `StepModel`) with an explicit state; everything else is here.
+"""
+
+from dlarch.decoding.beam import beam_search
+from dlarch.decoding.protocol import Hypotheses, StepModel, StepOutput
+from dlarch.decoding.sampling import draw, greedy, sample
+from dlarch.decoding.state import expand, has_tensors, map_tensors, reorder, select
+
+__all__ = [
+    "Hypotheses",
+    "StepModel",
+    "StepOutput",
+    "beam_search",
+    "draw",
+    "expand",
+    "greedy",
+    "has_tensors",
+    "map_tensors",
+    "reorder",
+    "sample",
+    "select",
+]
