@@ -1,0 +1,67 @@
+"""Memory must not grow with the data."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+FIT = """
+import sys, resource
+from dlarch.cli.main import main
+code = main(sys.argv[1:])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print("peak", peak * 1024 if sys.platform != "darwin" else peak, "code", code)
+"""
+
+
+def write_pairs(path, count):
+    """Sentences of 3 to 14 words, from a Zipf-like vocabulary of 30,000."""
+    random = np.random.default_rng(0)
+    words = np.array([f"w{index}" for index in range(30_000)])
+    with path.open("w", encoding="utf-8") as file:
+        for start in range(0, count, 10_000):
+            rows = min(10_000, count - start)
+            lengths = random.integers(3, 15, (rows, 2))
+            ids = np.minimum(random.zipf(1.2, lengths.sum()) - 1, len(words) - 1)
+            at = 0
+            for source, target in lengths:
+                pair = words[ids[at : at + source]], words[ids[at + source : at + source + target]]
+                at += source + target
+                file.write("\t".join(" ".join(side) for side in pair) + "\n")
+
+
+def peak_memory(folder, count):
+    folder.mkdir()
+    write_pairs(folder / "pairs.tsv", count)
+    environment = {
+        **os.environ,
+        "DLARCH_CACHE": str(folder / "cache"),
+        "DLARCH_RUNS": str(folder / "runs"),
+        "CI": "1",
+    }
+    done = subprocess.run(
+        [
+            sys.executable, "-c", FIT, "fit", "--config", "seq2seq_attn",
+            "--data.source", str(folder / "pairs.tsv"), "--trainer.max_steps", "20",
+            "--model.embedding_size", "8", "--model.encoder_size", "8", "--model.hidden_size", "8",
+            "--data.max_vocab_size", "2000", "--trainer.limit_val_batches", "1",
+            "--test_after_fit", "false", "--model.pictures", "false",
+        ],
+        env=environment, cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "code 0" in done.stdout, done.stderr
+    return int(done.stdout.split("peak ")[1].split()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_million_pairs_need_at_most_150_mb_more_than_ten_thousand(tmp_path):
+    pytest.importorskip("resource")  # not on Windows
+    small = peak_memory(tmp_path / "small", 10_000)
+    large = peak_memory(tmp_path / "large", 1_000_000)
+    print(
+        f"\npeak memory: {small / 1e6:.0f} MB with 10,000 pairs, {large / 1e6:.0f} with 1,000,000"
+    )
+    assert large - small <= 150e6
