@@ -1,0 +1,1 @@
+"""Private names, patches and foreign messages: the corners that move between releases."""
