@@ -1,0 +1,79 @@
+"""Metrics whose sums add up over batches and ranks."""
+
+from __future__ import annotations
+
+import torch
+from sacrebleu.metrics.bleu import BLEU
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Ratio(Metric):
+    """A sum divided by a count, over the whole epoch and all ranks."""
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, exponential: bool = False) -> None:
+        super().__init__()
+        self.exponential = exponential
+        self.add_state("total", torch.zeros((), dtype=torch.float32), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float32), dist_reduce_fx="sum")
+
+    def update(self, total: Tensor | float, count: Tensor | float) -> None:
+        """Add a sum and what it was summed over."""
+        self.total = self.total + total
+        self.count = self.count + count
+
+    def compute(self) -> Tensor:
+        """The ratio (its exponential, for perplexity); NaN when nothing was counted."""
+        ratio: Tensor = self.total / self.count
+        return ratio.exp() if self.exponential else ratio
+
+
+class CorpusBleu(Metric):
+    """sacreBLEU of a corpus, in percent, from counts that add up over batches and ranks.
+
+    Args:
+        tokenize: sacreBLEU's tokenizer; "none" for text that is tokenised already.
+        lowercase: compare in lower case.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    lengths: Tensor
+
+    def __init__(self, tokenize: str = "13a", lowercase: bool = False) -> None:
+        super().__init__()
+        # `force`: tokenised input is meant, sacreBLEU need not warn of it
+        self.bleu = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
+        self.add_state("counts", torch.zeros(2, 4, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("lengths", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, hypotheses: list[str], references: list[str]) -> None:
+        """Add translations, one reference each."""
+        if not hypotheses:
+            return
+        score = self.bleu.corpus_score(hypotheses, [references])
+        counts = torch.tensor([score.counts, score.totals], dtype=torch.int64)
+        lengths = torch.tensor([score.sys_len, score.ref_len], dtype=torch.int64)
+        self.counts = self.counts + counts.to(self.counts.device)
+        self.lengths = self.lengths + lengths.to(self.lengths.device)
+
+    def compute(self) -> Tensor:
+        """BLEU, 0 to 100."""
+        score = BLEU.compute_bleu(
+            correct=[int(n) for n in self.counts[0]],
+            total=[int(n) for n in self.counts[1]],
+            sys_len=int(self.lengths[0]),
+            ref_len=int(self.lengths[1]),
+            smooth_method=self.bleu.smooth_method,
+            smooth_value=self.bleu.smooth_value,
+        )
+        return torch.tensor(score.score, dtype=torch.float32, device=self.counts.device)
+
+    @property
+    def signature(self) -> str:
+        """Signature of sacreBLEU, which makes the figure comparable."""
+        return str(self.bleu.get_signature())

@@ -1,0 +1,73 @@
+"""Optimizers and schedulers in a run: when they step, and what wins over a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import lightning as L  # noqa: N812
+from torch.optim import Optimizer
+
+from dlarch.errors import MismatchError, OptionError
+
+logger = logging.getLogger(__name__)
+
+Settings = list[list[dict[str, Any]]]
+"""Values by name, of each parameter group of each optimizer."""
+
+
+def check_classes(optimizers: Sequence[Optimizer], before: list[str] | None) -> None:
+    """Compare the optimizers of a resumed run with those of the checkpoint.
+
+    Raises:
+        MismatchError: they are of other classes, whose state is of no use.
+    """
+    kinds = [type(optimizer).__name__ for optimizer in optimizers]
+    if before is not None and kinds != before:
+        raise MismatchError(
+            f"The optimizer is {', '.join(kinds)} here and {', '.join(before)} in the checkpoint: "
+            "resume with the same, or train anew without --ckpt_path."
+        )
+
+
+def settings(optimizers: Sequence[Optimizer], names: Iterable[str]) -> Settings:
+    """The values of some settings; to be read before a checkpoint's are restored."""
+    return [
+        [{name: group[name] for name in names if name in group} for group in optimizer.param_groups]
+        for optimizer in optimizers
+    ]
+
+
+def restore_settings(trainer: L.Trainer, asked: Settings) -> None:
+    """Let the settings asked for win over the checkpoint's; a scheduler's are its own."""
+    names = dict.fromkeys(name for groups in asked for group in groups for name in group)
+    if names and trainer.lr_scheduler_configs:
+        logger.warning(
+            "The new %s of the optimizer cannot be used: %s goes on with the values of the "
+            "checkpoint. Start a new run to change them.",
+            " and ".join(names),
+            " and ".join(type(plan.scheduler).__name__ for plan in trainer.lr_scheduler_configs),
+        )
+        return
+    for optimizer, groups in zip(trainer.optimizers, asked, strict=True):
+        for group, values in zip(optimizer.param_groups, groups, strict=True):
+            group.update(values)
+
+
+def check_length(trainer: L.Trainer) -> None:
+    """Compare schedules of a fixed length, which raise at their end, with the training's.
+
+    Raises:
+        OptionError: a schedule ends first.
+    """
+    for plan in trainer.lr_scheduler_configs:
+        total, planned = getattr(plan.scheduler, "total_steps", None), 0
+        if isinstance(total, int):
+            planned = int(trainer.estimated_stepping_batches)
+        if isinstance(total, int) and planned > total:
+            raise OptionError(
+                f"{type(plan.scheduler).__name__} ends after {total} steps, but training is to "
+                f"take {planned}: set --model.scheduler.total_steps {planned} in a new run, or "
+                f"--trainer.max_steps {total}."
+            )

@@ -1,0 +1,405 @@
+"""The Trainer behind `dlarch fit` and `dlarch.fit`: run folder, checkpoints, final test."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from dlarch import hub
+from dlarch.callbacks.checkpoints import LastCheckpoint, best_checkpoint
+from dlarch.callbacks.curves import History
+from dlarch.callbacks.progress import progress_bar
+from dlarch.callbacks.protocols import TranslationSample
+from dlarch.callbacks.signals import GracefulStop
+from dlarch.compat.checkpoint_io import AtomicCheckpointIO, load_checkpoint
+from dlarch.errors import OptionError, RunError
+from dlarch.recipes import recipes_folder
+from dlarch.registry import check_batch_types, create_data, create_model
+from dlarch.runs import Run, new_run, resolve_checkpoint
+
+logger = logging.getLogger(__name__)
+
+SAVE_EVERY_N_STEPS = 500
+"""Optimizer steps between two exactly resumable checkpoints."""
+
+RUN_FOLDER = "DLARCH_RUN_FOLDER"
+"""Environment variable by which the process of rank 0 tells the others the run folder."""
+
+VERSIONS = ("dlarch", "torch", "lightning")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        run: its folder.
+        metrics: final metrics by tag, those of the test among them.
+        samples: translations and the like, as the final model makes them.
+        best_epoch: epoch (from 0) that validation chose; None if the last weights were tested.
+        stopped_epoch: last epoch that was trained.
+        minutes: of training and test.
+        stopped_early: whether early stopping ended the training.
+    """
+
+    run: Run
+    metrics: dict[str, float]
+    samples: list[TranslationSample] = field(default_factory=list)
+    best_epoch: int | None = None
+    stopped_epoch: int = 0
+    minutes: float = 0.0
+    stopped_early: bool = False
+
+
+def fit(
+    model: L.LightningModule | str,
+    data: L.LightningDataModule | str,
+    *,
+    name: str | None = None,
+    ckpt_path: str | Path | None = None,
+    test_after_fit: bool = True,
+    monitor: str | None = None,
+    save_every_n_steps: int = SAVE_EVERY_N_STEPS,
+    **trainer_options: Any,
+) -> RunResult:
+    """Train a model on data in a run folder, and test it: what `dlarch fit` does.
+
+    Args:
+        model: a model, or its registry name.
+        data: a data module, or its registry name.
+        name: of the run folder's parent; the model's name when not given.
+        ckpt_path: a run folder or checkpoint to resume exactly.
+        test_after_fit: test the best checkpoint at the end.
+        monitor: metric that chooses the best checkpoint; the task's own when not given.
+        save_every_n_steps: optimizer steps between two resumable checkpoints.
+        **trainer_options: of `lightning.Trainer`.
+
+    Raises:
+        UserError: model and data do not fit, the run folder cannot be written, and the like.
+    """
+    data = create_data(data) if isinstance(data, str) else data
+    model = create_model(model, data) if isinstance(model, str) else model
+    check_batch_types(type(model), type(data))
+    checkpoint = None if ckpt_path is None else resolve_checkpoint(str(ckpt_path), prefer="last")
+    processor = getattr(model, "processor", None)
+    if processor is None and checkpoint is not None:
+        processor = hub.load_processor_of(checkpoint)
+    if processor is not None and getattr(data, "processor", processor) is None:
+        data.processor = processor  # type: ignore[union-attr]
+    files = open_run(name or _called(model), checkpoint)
+    try:
+        options = trainer_arguments(files, model, trainer_options, monitor, save_every_n_steps)
+        trainer = L.Trainer(**options)
+        started = time.monotonic()
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        return finish(trainer, model, data, files, started, test=test_after_fit)
+    except BaseException:
+        files.discard_if_unused()
+        raise
+
+
+def _called(thing: Any) -> str:
+    kind = thing if isinstance(thing, type) else type(thing)
+    return vars(kind).get("registry_name") or kind.__name__
+
+
+class RunFiles(Callback):
+    """The files of a run: what was asked for and what the data decided, or none if it never starts.
+
+    config.yaml and spec.json are written once training starts. A run that fails before that is
+    undone, else "the newest run" would mean it, and a resumed one would not be as it was.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.config: str | None = None
+        self.started = False
+        self._before = _files(run.folder)
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Write config.yaml and spec.json; a quick trial leaves a run as it was."""
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if self.config is not None:
+                write_text(self.run.config, self.config)
+            spec = getattr(trainer.datamodule, "spec", None)  # type: ignore[attr-defined]
+            facts = {"spec": spec.to_dict() if spec is not None else None, "versions": versions()}
+            write_json(self.run.spec, facts)
+        self.started = True
+
+    def discard_if_unused(self) -> None:
+        """Remove what a run that failed before its start has left."""
+        if self.started or _rank() > 0:
+            return
+        if not self._before:
+            self.discard()
+        for path in _files(self.run.folder) - self._before:
+            path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove a new run's folder, and its parent if no other run is there."""
+        if self._before:
+            return
+        shutil.rmtree(self.run.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.run.folder.parent.rmdir()
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def _rank() -> int:
+    return int(os.environ.get("LOCAL_RANK") or 0)
+
+
+def open_run(name: str, checkpoint: Path | None = None) -> RunFiles:
+    """The run's folder: that of the checkpoint which is resumed, else a new one.
+
+    All processes of a distributed run get the one that rank 0 made.
+    """
+    if os.environ.get(RUN_FOLDER) and _rank() > 0:
+        return RunFiles(Run(Path(os.environ[RUN_FOLDER])))
+    if checkpoint is not None and checkpoint.parent.name == "checkpoints":
+        run = Run(checkpoint.parent.parent)
+    else:
+        run = new_run(name)
+    os.environ[RUN_FOLDER] = str(run.folder.absolute())
+    return RunFiles(run)
+
+
+def trainer_arguments(
+    files: RunFiles,
+    model: Any,
+    options: Mapping[str, Any],
+    monitor: str | None = None,
+    save_every_n_steps: int = SAVE_EVERY_N_STEPS,
+) -> dict[str, Any]:
+    """Arguments of `lightning.Trainer`: those given, and what a run folder needs besides.
+
+    A logger, progress bar or ModelCheckpoint that is given is used instead of ours.
+
+    Raises:
+        OptionError: the Trainer would start more processes than the machine can bear.
+    """
+    given, run = scoring_arguments(options), files.run
+    callbacks = given["callbacks"]
+    quick = bool(given.get("fast_dev_run"))
+
+    def missing(kind: type[Callback]) -> bool:
+        return not any(isinstance(callback, kind) for callback in callbacks)
+
+    if missing(History):
+        callbacks.append(History())
+    callbacks.append(files)
+    if not quick and given.get("enable_checkpointing") is not False:
+        watched = _watched(model, monitor)
+        if watched is not None:
+            model.monitor = watched  # curves, hparams and plateau schedulers go by it too
+        if watched is not None and missing(ModelCheckpoint):
+            callbacks.append(best_checkpoint(run.checkpoints, *watched))
+        callbacks += [LastCheckpoint(run.checkpoints, save_every_n_steps), GracefulStop()]
+    given["default_root_dir"] = run.folder
+    if options.get("logger") in (None, True):
+        given["logger"] = TensorBoardLogger(
+            run.folder, name="logs", version="", default_hp_metric=False
+        )
+    return given
+
+
+def scoring_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a `lightning.Trainer` that trains nothing: without logger, with our bar.
+
+    Raises:
+        OptionError: the Trainer would start more processes than the machine can bear.
+    """
+    given = dict(options)
+    _check_devices(given)
+    callbacks, plugins = _listed(given.get("callbacks")), _listed(given.get("plugins"))
+    if given.get("enable_progress_bar") is not False and not any(
+        isinstance(callback, ProgressBar) for callback in callbacks
+    ):
+        callbacks.append(progress_bar())
+    given["callbacks"], given["plugins"] = callbacks, [*plugins, AtomicCheckpointIO()]
+    given["logger"] = given.get("logger") or False
+    given["enable_model_summary"] = False  # the run's own summary has the table
+    return given
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_devices(options: Mapping[str, Any]) -> None:
+    """On a CPU, `devices` are processes: a slip of the finger could bring the machine down."""
+    devices, cores = str(options.get("devices", "auto")), os.cpu_count() or 1
+    accelerator = options.get("accelerator", "auto")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not _has_accelerator())
+    if on_cpu and devices.isdecimal() and int(devices) > max(2, cores):
+        raise OptionError(
+            f"--trainer.devices {devices} would start {devices} processes, but this machine has "
+            f"{cores} CPU cores: give at most {max(2, cores)}."
+        )
+
+
+def _has_accelerator() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def _watched(model: Any, monitor: str | None) -> tuple[str, str] | None:
+    if monitor is None:
+        return getattr(model, "monitor", None)
+    downward = any(word in monitor for word in ("loss", "perplexity", "error"))
+    return monitor, "min" if downward else "max"
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON; see `write_text`."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text beside its final name, then rename it.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def finish(
+    trainer: L.Trainer,
+    model: Any,
+    data: Any,
+    files: RunFiles,
+    started: float,
+    *,
+    test: bool = True,
+    recipe: str | None = None,
+) -> RunResult:
+    """Test the best checkpoint, write metrics.json and give back what the run came to."""
+    run, metrics = files.run, _scalars(trainer)
+    stopped_epoch = max(0, trainer.current_epoch - 1)
+    checkpoint = _best_of(trainer, run)
+    best_epoch = None if checkpoint in (None, run.last) else _epoch_of(checkpoint)
+    early = any(
+        isinstance(callback, EarlyStopping) and callback.stopped_epoch > 0
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+    )
+    quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    if test and not quick:
+        trainer.test(
+            model,
+            datamodule=data,
+            ckpt_path=str(checkpoint) if checkpoint is not None else None,
+            verbose=False,
+            weights_only=True,
+        )
+        metrics |= _scalars(trainer)
+    samples = model.translation_samples(8) if hasattr(model, "translation_samples") else []
+    result = RunResult(
+        run=run,
+        metrics=metrics,
+        samples=samples,
+        best_epoch=best_epoch,
+        stopped_epoch=stopped_epoch,
+        minutes=(time.monotonic() - started) / 60,
+        stopped_early=early,
+    )
+    if trainer.is_global_zero and not quick:
+        record = _record(
+            result, model, data, recipe, getattr(trainer.checkpoint_callback, "monitor", None)
+        )
+        write_json(run.metrics, record)
+        if hasattr(model, "provenance"):  # for the card of a model that is saved right after
+            model.provenance = {name: record[name] for name in ("metrics", "command")}
+    if quick:
+        files.discard()  # nothing in it can be used
+    return result
+
+
+def _scalars(trainer: L.Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _best_of(trainer: L.Trainer, run: Run) -> Path | None:
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if best and Path(best).is_file():
+        return Path(best)
+    return run.last if run.last.is_file() else None
+
+
+def _epoch_of(checkpoint: Path) -> int:
+    return int(load_checkpoint(checkpoint)["epoch"])
+
+
+def _record(
+    result: RunResult, model: Any, data: Any, recipe: str | None, monitor: str | None
+) -> dict[str, Any]:
+    """What `dlarch results add` takes up."""
+    headline = getattr(model, "headline", None)
+    if monitor is not None and monitor not in (getattr(model, "monitor", None) or ()):
+        headline = monitor.replace("val/", "test/", 1)  # what was asked for is what counts
+    return {
+        "model": _called(model),
+        "data": _called(data),
+        "recipe": recipe,
+        "metrics": {name: value for name, value in result.metrics.items() if isfinite(value)},
+        "headline": headline if headline in result.metrics else None,
+        "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+        "minutes": round(result.minutes, 2),
+        "hardware": hardware(),
+        "versions": versions(),
+        "command": command(),
+        "date": datetime.now().strftime("%Y-%m-%d"),
+        "best_epoch": result.best_epoch,
+        "stopped_epoch": result.stopped_epoch,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def command() -> str:
+    """The command line of this process, as it can be typed again on another machine."""
+    program, *words = sys.argv
+    name = "dlarch" if Path(program).parent.name == "dlarch" else Path(program).name
+    shipped = f"{recipes_folder()}{os.sep}"
+    return shlex.join([name, *(word.replace(shipped, "recipes/") for word in words)])
+
+
+def hardware() -> str:
+    """The device that a result was measured on, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONS}
