@@ -1,0 +1,204 @@
+"""Speed of seq2seq_attn against the textbook form; ratios of medians of alternating blocks.
+
+Run on one thread, on an idle machine: `OMP_NUM_THREADS=1 pytest tests/benchmarks -m benchmark -s`.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import lightning as L  # noqa: N812
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from dlarch.batches import TranslationBatch
+from dlarch.data.loading import bucketed_plan
+from dlarch.models.seq2seq.seq2seq_attn import Seq2SeqAttn
+from dlarch.processing.translation import pad
+from dlarch.spec import BOS, EOS
+from dlarch.tasks import Translation
+
+from .textbook import Textbook
+
+pytestmark = pytest.mark.benchmark
+
+SIZES = {
+    512: {"embedding_size": 256, "encoder_size": 512, "hidden_size": 512},
+    128: {"embedding_size": 128, "encoder_size": 128, "hidden_size": 128},
+}
+VOCABULARIES = {"source_vocab_size": 7853, "target_vocab_size": 5893}
+SAME_BATCHES = {512: 3.0, 128: 2.0}
+BUCKETED = {512: 4.5, 128: 2.8}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def captions(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]:
+    """Random pairs with the lengths of Multi30k's captions: 12 to 13 words, 4 to 40."""
+    random = np.random.default_rng(seed)
+    length = np.clip(np.exp(random.normal(2.5, 0.3, count)), 4, 40).astype(int)
+    other = np.clip(length + random.integers(-3, 4, count), 4, 40)
+    return [
+        (
+            [*random.integers(4, 7853, s).tolist(), EOS],
+            [BOS, *random.integers(4, 5893, t).tolist(), EOS],
+        )
+        for s, t in zip(length, other, strict=True)
+    ]
+
+
+def batches(pairs: Sequence[tuple[list[int], list[int]]], plan: Sequence[np.ndarray]):
+    return [
+        TranslationBatch(pad([pairs[i][0] for i in rows]), pad([pairs[i][1] for i in rows]))
+        for rows in plan
+    ]
+
+
+def plain_and_bucketed(count: int, size: int = 128):
+    """The first batches of an epoch, as they come and by length."""
+    pairs = captions(size * 100)
+    plain = np.array_split(np.random.default_rng(1).permutation(len(pairs)), 100)
+    target = np.array([len(pair[1]) for pair in pairs])
+    source = np.array([len(pair[0]) for pair in pairs])
+    sorted_plan = bucketed_plan(target, source, seed=1, epoch=0, batch_size=size)
+    return batches(pairs, plain[:count]), batches(pairs, sorted_plan[:count])
+
+
+def training_step(model: nn.Module, loss_of: Callable[[TranslationBatch], torch.Tensor]):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def step(batch: TranslationBatch) -> float:
+        optimizer.zero_grad()
+        loss = loss_of(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+def textbook_loss(model: Textbook, batch: TranslationBatch) -> torch.Tensor:
+    logits = model(batch.source, batch.target[:, :-1])
+    return F.cross_entropy(logits.flatten(0, 1), batch.target[:, 1:].flatten(), ignore_index=0)
+
+
+def our_loss(model: Seq2SeqAttn, batch: TranslationBatch) -> torch.Tensor:
+    logits, targets = model._predict(batch, 1.0)
+    return F.cross_entropy(logits, targets)
+
+
+def tokens_per_second(step, block: Sequence[TranslationBatch]) -> float:
+    start = time.perf_counter()
+    for batch in block:
+        step(batch)
+    real = sum(int(batch.target_mask[:, 1:].sum()) for batch in block)
+    return real / (time.perf_counter() - start)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("size", [512, 128])
+def test_training_speed(size: int):
+    torch.manual_seed(0)
+    ours = Seq2SeqAttn(**VOCABULARIES, **SIZES[size])
+    textbook = Textbook(ours)
+    length = 3 if size == 512 else 10
+    rounds = 3 if size == 512 else 5
+    plain, bucketed = plain_and_bucketed(length * rounds)
+
+    with torch.no_grad():
+        difference = float(our_loss(ours, plain[0]) - textbook_loss(textbook, plain[0]))
+    assert abs(difference) < 1e-5
+
+    fast = training_step(ours, lambda batch: our_loss(ours, batch))
+    slow = training_step(textbook, lambda batch: textbook_loss(textbook, batch))
+    fast(plain[0]), slow(plain[0])
+    speeds: dict[str, list[float]] = {"textbook": [], "same batches": [], "bucketed": []}
+    for at in range(0, length * rounds, length):
+        speeds["textbook"].append(tokens_per_second(slow, plain[at : at + length]))
+        speeds["same batches"].append(tokens_per_second(fast, plain[at : at + length]))
+        speeds["bucketed"].append(tokens_per_second(fast, bucketed[at : at + length]))
+    middle = {name: median(values) for name, values in speeds.items()}
+    same, sorted_ = (middle[name] / middle["textbook"] for name in ("same batches", "bucketed"))
+    print(
+        f"\nsizes {size}: textbook {middle['textbook']:.0f} target tokens/s; same batches "
+        f"{same:.2f} times, bucketed {sorted_:.2f} times; loss differs by {difference:.1e}"
+    )
+    assert same >= SAME_BATCHES[size]
+    assert sorted_ >= BUCKETED[size]
+
+
+@pytest.mark.timeout(900)
+def test_batched_greedy_speed():
+    torch.manual_seed(0)
+    model = Seq2SeqAttn(**VOCABULARIES, **SIZES[512]).eval()
+    sources = [pair[0] for pair in captions(40)]
+    ratios = []
+    with torch.inference_mode():
+        model.search(pad(sources), max_length=20)
+        for _ in range(3):
+            start = time.perf_counter()
+            together = model.search(pad(sources), max_length=20).tokens[:, 0]
+            middle = time.perf_counter()
+            single = [model.search(pad([ids]), max_length=20).tokens[0, 0] for ids in sources]
+            ratios.append((time.perf_counter() - middle) / (middle - start))
+    for row, tokens in zip(together, single, strict=True):
+        assert torch.equal(row[: len(tokens)], tokens)
+    print(f"\nbatched greedy, 40 sentences: {median(ratios):.1f} times one at a time")
+    assert median(ratios) >= 10
+
+
+@pytest.mark.timeout(900)
+def test_lightning_overhead(tmp_path):
+    """The step of `fit` with TensorBoard and a bar against the same step in a bare loop."""
+    torch.manual_seed(0)
+    steps, rounds = 60, 3
+    ours = Seq2SeqAttn(**VOCABULARIES, **SIZES[128])
+    pairs = captions(64 * steps)
+    block = batches(pairs, np.array_split(np.arange(len(pairs)), steps))
+    ratios = []
+    for _ in range(rounds):
+        bare = copy.deepcopy(ours)
+        step = training_step(bare, lambda batch, bare=bare: our_loss(bare, batch))
+        start = time.perf_counter()
+        for batch in block:
+            step(batch)
+        by_hand = time.perf_counter() - start
+        clock = _Clock()
+        trainer = L.Trainer(
+            max_epochs=1,
+            default_root_dir=tmp_path,
+            callbacks=[clock],
+            gradient_clip_val=1.0,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            accelerator="cpu",
+        )
+        trained = copy.deepcopy(ours)
+        assert isinstance(trained, Translation)
+        trainer.fit(trained, torch.utils.data.DataLoader(block, batch_size=None))
+        ratios.append(clock.seconds / by_hand)
+    print(f"\nLightning's step over a hand-written one, sizes 128: {median(ratios):.2f}")
+    assert median(ratios) < 1.15
+
+
+class _Clock(L.Callback):
+    seconds = 0.0
+
+    def on_train_start(self, *_):
+        self.seconds = -time.perf_counter()
+
+    def on_train_end(self, *_):
+        self.seconds += time.perf_counter()

@@ -1,0 +1,181 @@
+"""What contract tests share: the table of exemptions, tiny models and a quiet Trainer.
+
+The tests run over the registry, so a model or data module is covered by being registered. What a
+kind of batch needs (how its examples are taken apart) is read off its tensors; what a source of
+data needs to be small stands in `SMALL_DATA`.
+"""
+
+import dataclasses
+import functools
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from dlarch import create_data, create_model, data_info, model_info
+from dlarch.spec import PAD, DataSpec
+
+EXEMPTIONS: dict[tuple[str, str], str] = {}
+"""(model or data module, test or argument) to the reason why it is left out there."""
+
+COUNTS = {"models": 1, "data": 1, "exemptions": 0}
+"""What is registered; raised with each model, so that none is lost unseen."""
+
+SMALL_DATA: dict[str, dict[str, Any]] = {
+    "translation": {"source": "copy", "train_size": 48, "batch_size": 16}
+}
+"""Arguments that make a data module small enough to train on in a second."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A registered model, and how to make tiny ones of it."""
+
+    name: str
+
+    @functools.cached_property
+    def cls(self) -> Any:
+        return model_info(self.name).load()
+
+    def example(self, size: int = 6, seed: int = 1) -> tuple[DataSpec, Any]:
+        return self.cls.example(size, seed)
+
+    def make(self, seed: int = 0, **options: Any) -> Any:
+        """A model for the task's example; the seed decides its weights."""
+        torch.manual_seed(seed)
+        return create_model(self.name, self.example()[0], **options)
+
+    def outputs(self, model: Any, batch: Any) -> list[Tensor]:
+        """Tensors that `forward` returns; its arguments are called like the batch's fields."""
+        names = list(inspect.signature(self.cls.forward).parameters)[1:]
+        with torch.no_grad():
+            found = model(*(getattr(batch, name) for name in names))
+        found = found if isinstance(found, tuple) else (found,)
+        return [tensor for tensor in found if isinstance(tensor, Tensor)]
+
+    def data_name(self) -> str:
+        """A data module whose batches the model takes."""
+        return next(
+            name for name in SMALL_DATA if data_info(name).load().batch_type is self.cls.batch_type
+        )
+
+    def data(self, **options: Any) -> Any:
+        name = self.data_name()
+        return create_data(name, **SMALL_DATA[name] | options)
+
+    def exempt(self, what: str) -> None:
+        """Skip, with the reason in the table, if there is one."""
+        if (self.name, what) in EXEMPTIONS:
+            pytest.skip(EXEMPTIONS[self.name, what])
+
+
+def is_sequence(field: Any) -> bool:
+    """Whether a field of a batch holds padded ids."""
+    return isinstance(field, Tensor) and field.dim() == 2 and not field.is_floating_point()
+
+
+def take(batch: Any, rows: list[int]) -> Any:
+    """Some examples of a batch, without padding that they do not need."""
+    picked = []
+    for field in batch:
+        if isinstance(field, Tensor):
+            field = field[rows]
+            if is_sequence(field):
+                field = field[:, : int((field != PAD).any(0).nonzero().max()) + 1]
+        elif field is not None:
+            field = [field[row] for row in rows]
+        picked.append(field)
+    return type(batch)(*picked)
+
+
+def widen(batch: Any, columns: int = 4) -> Any:
+    """The same examples with more padding."""
+    return type(batch)(*(F.pad(f, (0, columns), value=PAD) if is_sequence(f) else f for f in batch))
+
+
+class Loader(torch.utils.data.IterableDataset):
+    """Batches as a loader; Lightning takes a plain list for several loaders."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def quiet_trainer(folder: Path, **options: Any) -> L.Trainer:
+    defaults = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "max_epochs": 1,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,
+        "num_sanity_val_steps": 0,
+        "default_root_dir": folder,
+    }
+    return L.Trainer(**defaults | options)
+
+
+@pytest.fixture
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """The model that a test is parametrised with."""
+    return Subject(request.param)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Any:
+    return functools.partial(quiet_trainer, tmp_path)
+
+
+@pytest.fixture
+def helpers() -> Any:
+    """The functions of this file, for test modules that cannot import a conftest."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dlarch-cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs, data and caches of a test are its own; what it sets in the environment is undone."""
+    for name in ("DLARCH_RUN_FOLDER", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
+    monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DLARCH_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Any:
+    """Run `dlarch WORDS` as a process of its own."""
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        return subprocess.run(
+            [sys.executable, "-m", "dlarch", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
+
+    return run

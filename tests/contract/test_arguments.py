@@ -1,0 +1,138 @@
+"""Every constructor argument of a model changes something that can be seen.
+
+An argument is varied by its annotation. If nothing changes, it is varied once more beside each
+other argument (`teacher_forcing_steps` matters only with a `teacher_forcing_end`).
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import nn, optim
+from torch.optim.lr_scheduler import LambdaLR
+
+from dlarch import list_models
+from dlarch.spec import FACT_NAMES
+from dlarch.tasks import LossCallable, OptimizerCallable, SchedulerCallable
+
+pytestmark = pytest.mark.parametrize("subject", list_models(), indirect=True)
+
+SEEDS = {bool: True, int: 3, float: 0.5, str: "other"}
+"""What an optional argument is set to, whose default is None."""
+
+
+def other_value(annotation, default):
+    """A value of the annotated type that is not the default."""
+    if annotation in (LossCallable, OptimizerCallable, SchedulerCallable):
+        return {
+            LossCallable: nn.CrossEntropyLoss(label_smoothing=0.3),
+            OptimizerCallable: lambda parameters: optim.SGD(parameters, lr=0.1),
+            SchedulerCallable: lambda optimizer: LambdaLR(optimizer, lambda step: 0.5**step),
+        }[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return next(value for value in arguments if value != default)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [kind for kind in arguments if kind is not type(None)]
+        return other_value(kinds[0], default)
+    if origin in (list, tuple, Sequence):
+        return (*(default or ()), other_value(arguments[0], (default or [None])[-1]))
+    if default is None:
+        return SEEDS[annotation]
+    if annotation is bool:
+        return not default
+    if annotation is int:
+        return 2 * default or 1  # sizes stay divisible
+    if annotation is float:
+        return default / 2 or 0.5
+    raise NotImplementedError(f"say how to vary {annotation}")
+
+
+def variations(cls):
+    """Each argument but facts, with another value."""
+    hints = typing.get_type_hints(cls.__init__)
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    for parameter in parameters:
+        assert parameter.default is not inspect.Parameter.empty, f"{parameter.name} has no default"
+        if parameter.name in FACT_NAMES:  # the data decide them; contradictions are refused
+            assert parameter.default is None
+            continue
+        annotation = hints[parameter.name]
+        if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+            inner = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+            # A callable that is optional is still known by its name.
+            if typing.get_origin(inner[0]) is not None and "Callable" in str(inner[0]):
+                annotation = inner[0]
+        yield parameter.name, other_value(annotation, parameter.default)
+
+
+def visible(subject, helpers, folder, **options):
+    """Shapes, first weights, losses of three steps, output and callbacks of a model."""
+    model = subject.make(**options)
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
+    losses = []
+    step = model.training_step
+
+    def watched(*arguments):
+        losses.append(step(*arguments))
+        return losses[-1]
+
+    model.training_step = watched
+    batch = subject.example()[1]
+    trainer = helpers.quiet_trainer(folder, max_steps=3, max_epochs=-1)
+    torch.manual_seed(5)
+    trainer.fit(model, helpers.Loader([batch] * 3))
+    callbacks = sorted(type(callback).__name__ for callback in trainer.callbacks)
+    outputs = subject.outputs(model.eval(), batch)
+    return callbacks, [*weights, *(loss.detach() for loss in losses), *outputs]
+
+
+def differ(one, other):
+    if one[0] != other[0] or [t.shape for t in one[1]] != [t.shape for t in other[1]]:
+        return True
+    pairs = zip(one[1], other[1], strict=True)
+    return any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_every_argument_changes_something(subject, helpers, tmp_path):
+    changes = dict(variations(subject.cls))
+    assert changes
+    plain = visible(subject, helpers, tmp_path)
+    assert not differ(plain, visible(subject, helpers, tmp_path))  # else all would seem to matter
+    idle = [
+        name
+        for name, value in changes.items()
+        if not differ(plain, visible(subject, helpers, tmp_path, **{name: value}))
+    ]
+    for name in idle:
+        if (subject.name, name) in helpers.EXEMPTIONS:
+            continue
+        # A number of steps is far beyond three of them, so a small one is tried.
+        changed = {name: 2 if type(changes[name]) is int else changes[name]}
+        assert any(
+            differ(
+                visible(subject, helpers, tmp_path, **{other: value}),
+                visible(subject, helpers, tmp_path, **{other: value} | changed),
+            )
+            for other, value in changes.items()
+            if other != name
+        ), f"{name} changes nothing"
+
+
+def test_arguments_are_hparams_but_for_callables(subject):
+    model = subject.make()
+    callables = {"loss", "optimizer", "scheduler"}
+    names = set(inspect.signature(subject.cls.__init__).parameters) - {"self"} - callables
+    assert set(model.hparams) == names
+    for name, value in model.hparams.items():
+        assert isinstance(value, int | float | str | bool | tuple | list | None), name
+
+
+def test_facts_are_called_as_in_the_spec(subject):
+    needed = list(inspect.signature(subject.cls.build).parameters)[1:]
+    assert set(needed) <= set(FACT_NAMES)
+    assert set(needed) <= set(subject.example()[0].facts())
+    assert set(needed) <= set(inspect.signature(subject.cls.__init__).parameters)

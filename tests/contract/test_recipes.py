@@ -1,0 +1,151 @@
+"""Every recipe runs as it stands, on 16 examples in the layout of its own source."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dlarch import data_info, list_models, model_info
+from dlarch.cli.main import main
+from dlarch.data.pairs import GENERATORS
+from dlarch.recipes import find_recipe, list_recipes
+
+RECIPES = [recipe.name for recipe in list_recipes()]
+EACH = pytest.mark.parametrize("recipe", RECIPES)
+
+
+def settings(recipe):
+    """Data module and its arguments, as the recipe asks for them."""
+    data = yaml.safe_load(find_recipe(recipe).read_text(encoding="utf-8"))["data"]
+    return (data, {}) if isinstance(data, str) else (data["class_path"], data.get("init_args", {}))
+
+
+def translation_words(arguments, root: Path):
+    """Options for 16 pairs, and the files that they need."""
+    source = arguments.get("source", "dates")
+    if source in GENERATORS:
+        return [] if source == "number_words" else ["--data.train_size", "16"]
+    languages = [arguments.get("source_language", "fr"), arguments.get("target_language", "en")]
+    pairs = [(f"ein Mann {i % 4} geht", f"a man {i % 4} walks") for i in range(16)]
+    if Path(source).suffix:
+        path, number = root / source, 400  # as many as leave some for validation and test
+        lines = (f"{i} {pairs[i % 16][0]}\t{pairs[i % 16][1]}" for i in range(number))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return ["--data.train_size", "16"]
+    folder = root / source
+    folder.mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        records = (json.dumps(dict(zip(languages, pair, strict=True))) for pair in pairs)
+        (folder / f"{split}.jsonl").write_text("\n".join(records) + "\n", encoding="utf-8")
+    return []
+
+
+LAYOUTS = {"translation": translation_words}
+"""Data module to what writes its examples and gives the options for them."""
+
+SHORT = [
+    *("--trainer.max_steps", "2", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"),
+    *("--trainer.val_check_interval", "1.0", "--trainer.check_val_every_n_epoch", "1"),
+    *("--trainer.limit_val_batches", "8", "--trainer.limit_test_batches", "2"),
+    *("--trainer.log_every_n_steps", "1", "--trainer.enable_progress_bar", "false"),
+    *("--data.batch_size", "16"),
+]
+
+
+def words(recipe, tmp_path, *more):
+    name, arguments = settings(recipe)
+    options = LAYOUTS[name](arguments, tmp_path / "data")
+    return ["fit", "--config", recipe, *SHORT, *options, *more]
+
+
+def only_run(tmp_path) -> Path:
+    (found,) = (tmp_path / "runs").glob("*/*")
+    return found
+
+
+def metrics(tmp_path):
+    record = json.loads((only_run(tmp_path) / "metrics.json").read_text(encoding="utf-8"))
+    assert all(math.isfinite(value) for value in record["metrics"].values())
+    return record["metrics"]
+
+
+def test_every_model_has_a_recipe_and_every_recipe_a_model():
+    served = {recipe.model for recipe in list_recipes()}
+    assert served == set(list_models())
+    for recipe in list_recipes():
+        assert (
+            model_info(recipe.model).load().batch_type is data_info(recipe.data).load().batch_type
+        )
+        assert recipe.data in LAYOUTS
+
+
+@EACH
+def test_a_recipe_says_how_to_run_it_and_what_to_expect(recipe):
+    text = find_recipe(recipe).read_text(encoding="utf-8")
+    comment = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"dlarch fit --config recipes/{recipe}.yaml" in line for line in comment)
+    assert any(line.startswith("# Expected: ") for line in comment)
+    assert text.startswith("# ")
+
+
+@EACH
+def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys):
+    assert main(words(recipe, tmp_path)) == 0, capsys.readouterr().err
+    run = only_run(tmp_path)
+    assert {"train/loss", "val/loss", "test/loss"} <= metrics(tmp_path).keys()
+    for name in ("config.yaml", "spec.json", "metrics.json", "checkpoints/last.ckpt"):
+        assert (run / name).is_file(), name
+    events = EventAccumulator(str(run / "logs"), size_guidance={"images": 0, "tensors": 0}).Reload()
+    tags = events.Tags()
+    scalars = set(tags["scalars"])
+    assert {"train/loss", "train/lr", "gradients/total", "val/loss"} <= scalars
+    cls = model_info(next(r.model for r in list_recipes() if r.name == recipe)).load()
+    assert {f"val/{name}" for name in cls.metrics(None, "val")} <= scalars
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
+    logged = {tag for tag in scalars if tag.startswith(("train/", "val/", "test/", "gradients/"))}
+    assert all(math.isfinite(e.value) for tag in logged for e in events.Scalars(tag))
+    assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
+    hparams = events.PluginTagToContent("hparams")
+    assert any("session_start_info" in tag for tag in hparams)
+    assert sum(tag.startswith("hp/val/") for tag in scalars) == 1  # the metric that was watched
+    attention = [tag for tag in tags["images"] if tag.startswith("attention/")]
+    if recipe_attends(cls):
+        assert attention
+        for tag in attention:
+            pixels = np.asarray(Image.open(io.BytesIO(events.Images(tag)[-1].encoded_image_string)))
+            assert pixels.std() > 5
+
+
+def recipe_attends(cls):
+    """Whether the model's maps are drawn: those of every model but one whose output has none."""
+    return "attention" in (cls.__doc__ or "").lower()
+
+
+@EACH
+@pytest.mark.parametrize(
+    "option",
+    [("--trainer.precision", "bf16-mixed"), ("--trainer.gradient_clip_val", "0.01")],
+    ids=["bf16", "clip"],
+)
+def test_a_recipe_runs_with(recipe, option, tmp_path, capsys):
+    assert main(words(recipe, tmp_path, *option)) == 0, capsys.readouterr().err
+    assert metrics(tmp_path)["val/loss"] > 0
+    config = yaml.safe_load((only_run(tmp_path) / "config.yaml").read_text(encoding="utf-8"))
+    assert str(config["trainer"][option[0].split(".")[1]]) == option[1]
+
+
+@pytest.mark.slow
+@EACH
+def test_a_recipe_runs_on_two_processes(recipe, tmp_path, command):
+    options = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "8"]
+    found = command(*words(recipe, tmp_path, *options))
+    assert found.returncode == 0, found.stderr
+    assert "Traceback" not in found.stderr
+    assert metrics(tmp_path)["test/loss"] > 0  # and rank 1 made no run folder of its own
