@@ -1,0 +1,80 @@
+"""What a run says when it is over."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import nn
+
+from dlarch.training import RunResult
+
+PLAIN_WIDTH = 120
+"""Columns of a table that goes into a file or a pipe."""
+
+
+def print_summary(result: RunResult, model: nn.Module) -> None:
+    """Layers, metrics, samples, best and last epoch, where the run is, what to type next."""
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    console = Console(highlight=False, width=width)
+    console.print(_layers(model))
+    tested = {name: value for name, value in result.metrics.items() if name.startswith("test/")}
+    console.print(_metrics(tested or result.metrics, "Test" if tested else "Metrics"))
+    if result.samples:
+        console.print(_samples(result))
+    lines = [_epochs(result, bool(tested))]
+    if result.run.folder.is_dir():
+        lines += ["", f"Run folder: {result.run.folder}", "Next:", *_next(result, model)]
+    for line in lines:  # never broken: they are copied
+        console.print(escape(line), soft_wrap=True)
+
+
+def _next(result: RunResult, model: nn.Module) -> list[str]:
+    folder = shlex.quote(str(result.run.folder))
+    commands = [f"  tensorboard --logdir {folder}"]
+    if result.samples and hasattr(model, "translate"):
+        source = shlex.quote(result.samples[0].source)
+        commands.append(f"  dlarch translate {folder} {source} --beam 5")
+    if result.run.last.is_file():
+        commands.append(f"  dlarch test --ckpt_path {folder}")
+    return commands
+
+
+def _layers(model: nn.Module) -> Table:
+    table = Table("layer", "kind", "parameters", title="Layers", title_justify="left")
+    table.columns[2].justify = "right"
+    for name, layer in model.named_children():
+        count = sum(parameter.numel() for parameter in layer.parameters())
+        if count:
+            table.add_row(name, type(layer).__name__, f"{count:,}")
+    total = sum(parameter.numel() for parameter in model.parameters())
+    table.add_row("total", "", f"{total:,}", style="bold")
+    return table
+
+
+def _metrics(metrics: dict[str, float], title: str) -> Table:
+    table = Table("metric", "value", title=title, title_justify="left")
+    table.columns[1].justify = "right"
+    for name, value in sorted(metrics.items()):
+        table.add_row(name, f"{value:.4f}")
+    return table
+
+
+def _samples(result: RunResult) -> Table:
+    table = Table("source", "reference", "translation", title="Samples", title_justify="left")
+    for sample in result.samples:
+        cells = [sample.source, sample.reference, sample.translation]
+        table.add_row(*map(escape, cells), style="" if sample.exact else "yellow")
+    return table
+
+
+def _epochs(result: RunResult, tested: bool) -> str:
+    chosen = "the last one" if result.best_epoch is None else f"epoch {result.best_epoch + 1}"
+    ended = "stopped early" if result.stopped_early else "ended"
+    return (
+        f"Best checkpoint{' (tested)' if tested else ''}: {chosen}; training {ended} in epoch "
+        f"{result.stopped_epoch + 1}; {result.minutes:.1f} minutes in all."
+    )
