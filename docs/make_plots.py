@@ -1,0 +1,222 @@
+"""Draw the pictures of the documentation: of the data, and with --run of a finished run.
+
+python docs/make_plots.py                  writes images/dates_*.png, and images/multi30k_*.png if
+                                           $DLARCH_DATA holds bentrevett/multi30k
+python docs/make_plots.py --run RUN        writes images/RECIPE_errors.png, images/RECIPE_curves.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import dlarch
+from dlarch.data.generators.dates import date_pairs, date_styles
+from dlarch.data.pairs import open_pairs
+from dlarch.runs import Run, runs_root
+
+IMAGES = Path(__file__).parent / "images"
+SOURCE, TARGET, ERROR = "#1f5fa8", "#5f9bd1", "#d1495b"
+MULTI30K = "bentrevett/multi30k"
+LENGTH_BINS = 8
+
+
+class Score(NamedTuple):
+    """How a model does on one test pair."""
+
+    source: str
+    length: int  # tokens that the model reads
+    exact: bool
+    loss: float  # nats per target token, the reference being fed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--run", help="run folder; draws its errors and learning curves")
+    parser.add_argument("--images", type=Path, default=IMAGES, help="folder of the pictures")
+    options = parser.parse_args()
+    options.images.mkdir(parents=True, exist_ok=True)
+    if options.run is not None:
+        draw_run(options.run, options.images)
+        return
+    draw_dates(options.images)
+    if (Path(os.environ.get("DLARCH_DATA", "")) / MULTI30K).is_dir():
+        draw_multi30k(options.images)
+
+
+# ---- the data
+
+
+def draw_dates(images: Path) -> None:
+    pairs = date_pairs()["train"]
+    draw_lengths(pairs, str.__len__, "characters", images / "dates_lengths.png")
+    styles = style_of_sources("fr", "en")
+    counts = Counter(styles[source] for source, _ in pairs)
+    figure, axes = figure_with("training pairs", 6.2, 3.0)
+    names = [style.name for style in date_styles()]
+    axes.barh(names, [counts[name] for name in names], color=SOURCE)
+    axes.invert_yaxis()
+    save(figure, images / "dates_styles.png")
+
+
+def draw_multi30k(images: Path) -> None:
+    from dlarch.processing.words import split_words
+
+    source = open_pairs(MULTI30K, "de", "en", columns=None, train_size=None, digits=3, seed=0)
+    pairs = list(source.read("train"))
+    draw_lengths(
+        pairs, lambda text: len(split_words(text)), "words", images / "multi30k_lengths.png"
+    )
+    figure, axes = figure_with("rank of the word", 6.2, 3.0, "occurrences")
+    for side, name, colour in ((0, "source (de)", SOURCE), (1, "target (en)", TARGET)):
+        words = Counter(word for pair in pairs for word in split_words(pair[side].lower()))
+        occurrences = sorted(words.values(), reverse=True)
+        axes.loglog(range(1, len(occurrences) + 1), occurrences, color=colour, label=name)
+        kept = sum(count >= 2 for count in occurrences)
+        print(f"multi30k {name}: {len(occurrences)} words, {kept} of them at least twice")
+    axes.legend(frameon=False, fontsize=8)
+    save(figure, images / "multi30k_words.png")
+
+
+def draw_lengths(pairs: Sequence[tuple[str, str]], length: object, unit: str, path: Path) -> None:
+    figure, axes = figure_with(f"{unit} per sentence", 6.2, 2.6, "training pairs")
+    for side, name, colour in ((0, "source", SOURCE), (1, "target", TARGET)):
+        lengths = np.array([length(pair[side]) for pair in pairs])  # type: ignore[operator]
+        bins = np.arange(lengths.min(), lengths.max() + 2) - 0.5
+        axes.hist(lengths, bins, histtype="step", color=colour, label=name, linewidth=1.5)
+        print(f"{path.stem} {name}: {len(pairs)} pairs, median {np.median(lengths):.0f}, "
+              f"{lengths.min()} to {lengths.max()}")  # fmt: skip
+    axes.legend(frameon=False, fontsize=8)
+    save(figure, path)
+
+
+def style_of_sources(source_language: str, target_language: str) -> dict[str, str]:
+    """The style in which each source of the dates task is written."""
+    first = date(1950, 1, 1)
+    days = [first + timedelta(n) for n in range((date(2049, 12, 31) - first).days + 1)]
+    styles = date_styles(source_language, target_language)
+    return {style.source(day): style.name for style in styles for day in days}
+
+
+# ---- a run
+
+
+def draw_run(run: str, images: Path) -> None:
+    folder = Path(run) if Path(run).is_dir() else runs_root() / run
+    recipe = folder.resolve().parent.name
+    options = yaml.safe_load(Run(folder).config.read_text(encoding="utf-8"))["data"]["init_args"]
+    options |= {"num_workers": 0, "processor": None}
+    model = dlarch.AutoModel.from_pretrained(folder)
+    data = dlarch.create_data("translation", **options | {"processor": model.processor})
+    data.prepare_data()
+    data.setup("test")
+    scores = score(model, data)
+    draw_errors(scores, options, images / f"{recipe}_errors.png")
+    curves = folder / "learning_curves.png"
+    if curves.is_file():
+        shutil.copyfile(curves, images / f"{recipe}_curves.png")
+        print(images / f"{recipe}_curves.png")
+
+
+def score(model: object, data: object) -> list[Score]:
+    import torch
+    from torch.nn import functional as F  # noqa: N812
+
+    scores: list[Score] = []
+    with torch.inference_mode():
+        for batch in data.test_dataloader():
+            logits = model(batch.source, batch.target[:, :-1]).logits
+            wanted, real = batch.target[:, 1:], batch.target_mask[:, 1:]
+            losses = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
+            losses = (losses * real).sum(1) / real.sum(1)
+            translations = model.processor.decode(model.search(batch.source).tokens[:, 0])
+            lengths = batch.source_mask.sum(1) - 1  # without EOS
+            plain = model.processor.target.normalize
+            for row, translation in enumerate(translations):
+                exact = translation == plain(batch.target_text[row])
+                source = batch.source_text[row]
+                scores.append(Score(source, int(lengths[row]), exact, float(losses[row])))
+    return scores
+
+
+def draw_errors(scores: list[Score], options: dict[str, object], path: Path) -> None:
+    """Share of inexact translations, and loss, by length and for dates by style."""
+    groups = {"source length": by_length(scores)}
+    if options["source"] == "dates":
+        languages = options["source_language"] or "fr", options["target_language"] or "en"
+        styles = style_of_sources(*languages)
+        named: dict[str, list[Score]] = {}
+        for one in scores:
+            named.setdefault(styles[one.source], []).append(one)
+        groups = {"style": dict(sorted(named.items())), **groups}
+    figure = Figure(figsize=(7.2, 3.0 * len(groups)), dpi=80, layout="constrained")
+    for row, (title, parts) in enumerate(groups.items()):
+        wrong = [1 - np.mean([one.exact for one in part]) for part in parts.values()]
+        losses = [np.mean([one.loss for one in part]) for part in parts.values()]
+        columns = (
+            ("share of inexact translations", wrong, ERROR),
+            ("nats per token", losses, SOURCE),
+        )
+        for column, (label, values, colour) in enumerate(columns):
+            axes = figure.add_subplot(len(groups), 2, 2 * row + column + 1)
+            dress(axes, label)
+            axes.barh(list(parts), values, color=colour)
+            axes.invert_yaxis()
+            if column == 0:
+                axes.set_ylabel(title, fontsize=9)
+            else:
+                axes.tick_params(labelleft=False)
+        for name, error, loss in zip(parts, wrong, losses, strict=True):
+            print(f"{title} {name}: {len(parts[name])} pairs, inexact {error:.4f}, loss {loss:.4f}")
+    save(figure, path)
+
+
+def by_length(scores: Iterable[Score]) -> dict[str, list[Score]]:
+    """Scores in up to eight groups of about equal size, from short sources to long ones."""
+    ordered = sorted(scores, key=lambda one: one.length)
+    parts: dict[str, list[Score]] = {}
+    for places in np.array_split(np.arange(len(ordered)), LENGTH_BINS):
+        part = [ordered[place] for place in places]
+        if part:
+            parts.setdefault(f"{part[0].length} to {part[-1].length}", []).extend(part)
+    return parts
+
+
+# ---- figures
+
+
+def figure_with(
+    x_label: str, width: float, height: float, y_label: str = ""
+) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=80, layout="constrained")
+    axes = figure.add_subplot()
+    dress(axes, x_label)
+    axes.set_ylabel(y_label, fontsize=9)
+    return figure, axes
+
+
+def dress(axes: Axes, x_label: str) -> None:
+    axes.set_xlabel(x_label, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: Path) -> None:
+    # No version of matplotlib in the file: the same data give the same bytes.
+    figure.savefig(path, metadata={"Software": None})
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Pages say what the code does: every registered model has one, tables equal what they describe."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import dlarch
+from dlarch.cli.doctor import ENVIRONMENT
+from dlarch.cli.main import VERBS
+from dlarch.data.generators.dates import date_styles
+from dlarch.recipes import list_recipes
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+HEADINGS = [
+    "Idea",
+    "The loss as a negative log-likelihood",
+    "Data",
+    "Configuration",
+    "Optimisation",
+    "Error analysis",
+    "Result",
+    "Differences from the paper",
+    "What each logged metric means",
+    "References",
+]
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+MODELS = [name for name in dlarch.list_models() if dlarch.model_info(name).distribution == "dlarch"]
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def sections(text: str) -> dict[str, str]:
+    """The text under each heading of the second level, in order."""
+    parts = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows, but for rules."""
+    lines = re.findall(r"^\|(.*)\|$", text, re.MULTILINE)
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
+    return [row for row in cells if not set("".join(row)) <= set("-:")]
+
+
+def metric_tags(name: str) -> set[str]:
+    """The tags of validation and test that a model logs."""
+    spec, _ = dlarch.model_info(name).load().example(size=2, seed=0)
+    model = dlarch.create_model(name, spec)
+    return {f"{stage}/{metric}" for stage in ("val", "test") for metric in model.metrics(stage)}
+
+
+# ---- one page per model
+
+
+def test_there_are_models_to_look_at():
+    assert "seq2seq_attn" in MODELS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_page_of_a_model_has_all_headings_in_order(name: str):
+    assert list(sections(page(f"models/{name}.md"))) == HEADINGS
+    assert all(text.strip() for text in sections(page(f"models/{name}.md")).values())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_page_of_a_model_names_paper_and_recipes(name: str):
+    text, entry = page(f"models/{name}.md"), dlarch.model_info(name)
+    assert entry.paper
+    assert entry.paper in text
+    assert entry.paper in sections(text)["References"]
+    names = {name, f"{entry.module}.{entry.qualname}", *entry.aliases}
+    recipes = [recipe for recipe in list_recipes() if recipe.model in names]
+    assert recipes, f"{name} has no recipe"
+    missing = [recipe.name for recipe in recipes if f"`{recipe.name}`" not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_page_of_a_model_has_a_row_for_each_constructor_argument(name: str):
+    parameters = inspect.signature(dlarch.model_info(name).load()).parameters
+    table = {row[0]: row[1] for row in rows(sections(page(f"models/{name}.md"))["Configuration"])}
+    assert [key.strip("`") for key in table if key.startswith("`")] == list(parameters)
+    for argument, parameter in parameters.items():
+        if isinstance(parameter.default, bool | int | float | str):
+            told = table[f"`{argument}`"].strip("`").lower()
+            assert told == str(parameter.default).lower(), argument
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_page_of_a_model_says_what_each_metric_means(name: str):
+    text = sections(page(f"models/{name}.md"))["What each logged metric means"]
+    described = set(re.findall(r"`([\w/]+)`", " ".join(row[0] for row in rows(text))))
+    assert {tag for tag in described if tag.startswith(("val/", "test/"))} == metric_tags(name)
+    assert "train/loss" in described
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_page_of_a_model_numbers_the_differences_of_the_docstring(name: str):
+    docstring = dlarch.model_info(name).docstring
+    paragraph = next(p for p in docstring.split("\n\n") if p.startswith("Differences from"))
+    text = sections(page(f"models/{name}.md"))["Differences from the paper"]
+    mine = re.findall(r"^(\d+)\. ", text, re.MULTILINE)
+    assert mine == re.findall(r"\((\d+)\) ", paragraph)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_page_of_a_model_stands_in_the_navigation(name: str):
+    assert f"models/{name}.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+# ---- tables
+
+
+def test_table_of_tags_equals_what_tasks_log():
+    tags = re.findall(r"`((?:val|test)/\w+)`", " ".join(r[0] for r in rows(page("tensorboard.md"))))
+    assert set(tags) == set().union(*map(metric_tags, MODELS))
+
+
+def test_table_of_environment_variables_equals_that_of_doctor():
+    table = rows(sections(page("command_line.md"))["Environment variables"])[1:]
+    found = {variable.strip("`"): (meaning, default) for variable, meaning, default in table}
+    assert found == ENVIRONMENT
+
+
+def test_table_of_date_styles_equals_what_is_generated():
+    table = rows(sections(page("models/seq2seq_attn.md"))["Data"])[1:]
+    day = date(2001, 1, 7)
+    assert table == [[f"`{style.name}`", *style.pair(day)] for style in date_styles()]
+
+
+def test_every_verb_is_described():
+    table = rows(sections(page("command_line.md"))["Verbs"])[1:]
+    assert [row[0].strip("`").removeprefix("dlarch ") for row in table] == list(VERBS)
+
+
+def test_every_page_stands_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    assert sorted({*re.findall(r"\S+\.md", navigation), "results.md"}) == sorted(
+        {*PAGES, "results.md"}
+    )
+
+
+def test_no_figure_is_still_to_be_measured():
+    texts = [page(name) for name in PAGES] + [(ROOT / "README.md").read_text(encoding="utf-8")]
+    assert not sorted(set(re.findall(r"MEASURED_\w+", "".join(texts))))
+
+
+# ---- code
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if "\n```python\n" in page(name)])
+def test_python_of_a_page_runs(name: str, tmp_path: Path):
+    code = re.findall(r"^```python\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
+    try:
+        import torchtext  # noqa: F401
+    except (ImportError, OSError):
+        code = [block for block in code if "torchtext" not in block]
+    environment = os.environ | {
+        "DLARCH_RUNS": str(tmp_path / "runs"),
+        "DLARCH_CACHE": str(tmp_path / "cache"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # A comment after a print is what it prints, if it is no sentence.
+    for shown in re.findall(r"^print\(.*\)  # (\[.*\])$", "\n".join(code), re.MULTILINE):
+        assert shown in done.stdout
+
+
+def test_formulas_become_spans_for_mathjax():
+    markdown = pytest.importorskip("markdown")
+    pytest.importorskip("pymdownx")
+    html = markdown.markdown(
+        page("models/seq2seq_attn.md"),
+        extensions=["pymdownx.arithmatex"],
+        extension_configs={"pymdownx.arithmatex": {"generic": True}},
+    )
+    assert html.count('<div class="arithmatex">') >= 5
+    assert html.count('<span class="arithmatex">') >= 10
+    assert "$$" not in html
