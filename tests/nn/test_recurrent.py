@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dlarch.nn import gru_update, lstm_update
+from dlarch.nn import gru_update, lstm_update, run_packed
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +56,41 @@ def test_leading_dimensions_are_free():
     flat = lstm_update(gates.flatten(0, 1), c.flatten(0, 1))
     for ours, theirs in zip(lstm_update(gates, c), flat, strict=True):
         assert torch.equal(ours.flatten(0, 1), theirs)
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bidirectional": True}, {"bidirectional": True, "num_layers": 2}, {"bias": False}],
+    ids=["plain", "both", "stacked", "no_bias"],
+)
+def test_a_packed_run_equals_that_of_torch_with_its_gradients(kind, options):
+    torch.manual_seed(0)
+    network = kind(5, 4, batch_first=True, **options)
+    inputs = torch.randn(6, 9, 5, requires_grad=True)
+    lengths = torch.tensor([3, 9, 1, 9, 4, 7])
+    weights = torch.randn(9 * 6, 8)
+
+    def outcome(run):
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        outputs, last = run(packed)
+        values, _ = pad_packed_sequence(outputs, batch_first=True)
+        last = last[0] if isinstance(last, tuple) else last
+        total = (values.flatten(0, 1) * weights[:, : values.shape[-1]]).sum() + last.square().sum()
+        gradients = torch.autograd.grad(total, [inputs, *network.parameters()])
+        return [values, last, *gradients]
+
+    ours = outcome(lambda packed: run_packed(network, packed))
+    for one, other in zip(ours, outcome(network), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_dropout_between_the_layers_of_a_packed_run_is_that_of_training():
+    network = nn.GRU(3, 4, num_layers=2, dropout=0.5, batch_first=True)
+    packed = pack_padded_sequence(torch.randn(2, 5, 3), torch.tensor([5, 2]), batch_first=True)
+    one, other = (run_packed(network, packed)[0].data for _ in range(2))
+    assert not torch.equal(one, other)
+    network.eval()
+    one, other = (run_packed(network, packed)[0].data for _ in range(2))
+    assert torch.equal(one, other)
+    torch.testing.assert_close(one, network(packed)[0].data)

@@ -7,7 +7,9 @@ can be used as they are.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils.rnn import PackedSequence
 
 
 def gru_update(input_gates: Tensor, hidden_gates: Tensor, hidden: Tensor) -> Tensor:
@@ -25,11 +27,11 @@ def gru_update(input_gates: Tensor, hidden_gates: Tensor, hidden: Tensor) -> Ten
         The next state, (..., N).
     """
     size = hidden.shape[-1]
-    gates = torch.sigmoid(input_gates[..., : 2 * size] + hidden_gates[..., : 2 * size])
-    reset, update = gates.split(size, dim=-1)
-    new = torch.addcmul(input_gates[..., 2 * size :], reset, hidden_gates[..., 2 * size :]).tanh()
-    following: Tensor = new + update * (hidden - new)
-    return following
+    input_both, input_new = input_gates.split((2 * size, size), dim=-1)
+    hidden_both, hidden_new = hidden_gates.split((2 * size, size), dim=-1)
+    reset, update = (input_both + hidden_both).sigmoid().chunk(2, dim=-1)
+    new = torch.addcmul(input_new, reset, hidden_new).tanh()
+    return torch.lerp(new, hidden, update)
 
 
 def lstm_update(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +47,82 @@ def lstm_update(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         The next hidden state and the next cell state, each (..., N).
     """
     size = cell.shape[-1]
-    input_forget = gates[..., : 2 * size].sigmoid()
-    write, keep = input_forget.split(size, dim=-1)
-    new_cell = torch.addcmul(keep * cell, write, gates[..., 2 * size : 3 * size].tanh())
-    return gates[..., 3 * size :].sigmoid() * new_cell.tanh(), new_cell
+    input_forget, new, output = gates.split((2 * size, size, size), dim=-1)
+    write, keep = input_forget.sigmoid().chunk(2, dim=-1)
+    new_cell = torch.addcmul(keep * cell, write, new.tanh())
+    return output.sigmoid() * new_cell.tanh(), new_cell
+
+
+def run_packed(network: nn.GRU | nn.LSTM, packed: PackedSequence) -> tuple[PackedSequence, Tensor]:
+    """Run a recurrent network over sequences of different lengths.
+
+    The result is that of `network(packed)`. On a CPU, torch's own backward pass copies the gates of
+    all steps at each step; here the time grows with the length, not with its square.
+
+    Args:
+        network: of any number of layers, in one direction or both.
+        packed: B sequences of vectors.
+
+    Returns:
+        Outputs of all steps, packed, and the last hidden states (layers x directions, B, N), of
+        which an LSTM's cell states are left out.
+    """
+    if packed.data.is_cuda:
+        outputs, last = network(packed)
+        return outputs, last[0] if isinstance(last, tuple) else last
+    data, sizes = packed.data, packed.batch_sizes.tolist()
+    finals: list[Tensor] = []
+    for layer in range(network.num_layers):
+        if layer > 0 and network.dropout:
+            data = F.dropout(data, network.dropout, network.training)
+        directions = [f"_l{layer}", f"_l{layer}_reverse"][: 1 + network.bidirectional]
+        found = [_run_direction(network, data, sizes, name) for name in directions]
+        data = torch.cat([outputs for outputs, _ in found], dim=-1)
+        finals += [final for _, final in found]
+    last = torch.stack(finals)
+    if packed.unsorted_indices is not None:
+        last = last[:, packed.unsorted_indices]
+    return packed._replace(data=data), last
+
+
+def _run_direction(
+    network: nn.GRU | nn.LSTM, data: Tensor, sizes: list[int], name: str
+) -> tuple[Tensor, Tensor]:
+    """One layer in one direction: outputs of all steps, and the last states, longest first.
+
+    Args:
+        network: whose parameters end in `name`.
+        data: (sum of sizes, F), the inputs, step after step.
+        sizes: sequences that have each step, falling.
+        name: of the direction's parameters.
+    """
+    weight_ih, weight_hh = (getattr(network, f"weight_{part}{name}") for part in ("ih", "hh"))
+    bias_ih, bias_hh = (
+        (getattr(network, f"bias_{part}{name}") for part in ("ih", "hh"))
+        if network.bias
+        else (None, None)
+    )
+    backward = name.endswith("_reverse")
+    is_lstm = isinstance(network, nn.LSTM)
+    input_gates = F.linear(data, weight_ih, bias_ih).split(sizes)
+    hidden = cell = data.new_zeros(sizes[-1] if backward else sizes[0], network.hidden_size)
+    outputs: list[Tensor] = []
+    ended: list[Tensor] = []
+    order = range(len(sizes))
+    for step in reversed(order) if backward else order:
+        begin = sizes[step] - len(hidden)  # sequences that begin here, or end (when negative)
+        if begin > 0:
+            hidden, cell = F.pad(hidden, (0, 0, 0, begin)), F.pad(cell, (0, 0, 0, begin))
+        elif begin < 0:
+            hidden, final = hidden.split((sizes[step], -begin))
+            ended.append(final)
+            cell = cell[: sizes[step]]
+        gates = F.linear(hidden, weight_hh, bias_hh)
+        if is_lstm:
+            hidden, cell = lstm_update(input_gates[step] + gates, cell)
+        else:
+            hidden = gru_update(input_gates[step], gates, hidden)
+        outputs.append(hidden)
+    if backward:
+        outputs.reverse()
+    return torch.cat(outputs), torch.cat((hidden, *reversed(ended)))

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlarch.decoding import StepOutput
-from dlarch.nn import gru_update, lstm_update
+from dlarch.nn import gru_update, lstm_update, run_packed
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -188,10 +188,8 @@ class Seq2SeqAttn(Translation):
             batch_first=True,
             enforce_sorted=False,
         )
-        packed_values, last = self.encoder(packed)
+        packed_values, last = run_packed(self.encoder, packed)
         values, _ = pad_packed_sequence(packed_values, batch_first=True, total_length=mask.shape[1])
-        if isinstance(last, tuple):  # an LSTM's hidden and cell state
-            last = last[0]
         both_ends = torch.cat((last[-2], last[-1]), dim=-1)
         return Memory(
             values=values,
