@@ -105,7 +105,8 @@ def _run_direction(
     backward = name.endswith("_reverse")
     is_lstm = isinstance(network, nn.LSTM)
     input_gates = F.linear(data, weight_ih, bias_ih).split(sizes)
-    hidden = cell = data.new_zeros(sizes[-1] if backward else sizes[0], network.hidden_size)
+    first = sizes[-1] if backward else sizes[0]
+    hidden = cell = input_gates[0].new_zeros(first, network.hidden_size)  # autocast's type
     outputs: list[Tensor] = []
     ended: list[Tensor] = []
     order = range(len(sizes))
