@@ -1,14 +1,25 @@
 """Fixtures for more than one room."""
 
+import logging
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 PLUGIN = Path(__file__).parent / "plugin_package"
+
+
+@pytest.fixture(autouse=True)
+def logger_as_it_was() -> Iterator[None]:
+    """The command line sets the level of the log, which would silence it for the tests after."""
+    logger = logging.getLogger("dlarch")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 def install_plugin(
