@@ -371,6 +371,7 @@ def _record(
         "data": _called(data),
         "recipe": recipe,
         "metrics": {name: value for name, value in result.metrics.items() if isfinite(value)},
+        "signatures": _signatures(model),
         "headline": headline if headline in result.metrics else None,
         "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
         "minutes": round(result.minutes, 2),
@@ -381,6 +382,16 @@ def _record(
         "best_epoch": result.best_epoch,
         "stopped_epoch": result.stopped_epoch,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def _signatures(model: Any) -> dict[str, str]:
+    """How metrics were counted that are counted in several ways, such as BLEU, by tag."""
+    metrics = model.metrics("test") if hasattr(model, "metrics") else {}
+    return {
+        f"test/{name}": metric.signature
+        for name, metric in metrics.items()
+        if hasattr(metric, "signature")
     }
 
 

@@ -246,8 +246,10 @@ def test_last_is_the_newest_run(cli, here):
 
 
 def test_a_checkpoint_away_from_its_run_says_how_it_was_made(cli, trained, tmp_path):
-    moved = tmp_path / "moved.ckpt"
+    moved = tmp_path / "kept" / "moved.ckpt"
+    moved.parent.mkdir()
     moved.write_bytes(trained.run.best.read_bytes())
+    (tmp_path / "config.yaml").write_text("model: another\n")  # of something else
     figures = cli(f"test --ckpt_path {moved}").figures
     assert figures == cli(f"test --ckpt_path {trained.run.folder}").figures
 

@@ -130,6 +130,30 @@ def test_a_scheduler_keeps_its_values_and_says_so(cli, here, scheduler, argument
         assert optimizer_settings(run)["lr"] == expected
 
 
+def test_another_schedule_is_refused_with_both_values(cli, here):
+    options = "--model.scheduler torch.optim.lr_scheduler.StepLR --model.scheduler.step_size 3"
+    run = cli(f"fit --config tiny {options} {QUICK} --trainer.max_steps 4").run
+    before = fingerprint(run.folder)
+    resume = f"fit --ckpt_path {run.folder} --trainer.max_steps 6"
+    complaint = cli(f"{resume} --model.scheduler.step_size 2").complaint
+    assert "model.scheduler.step_size is 2 here and 3 in the checkpoint" in complaint
+    assert "model.scheduler is" in cli(f"{resume} --model.scheduler null").complaint
+    assert fingerprint(run.folder) == before
+
+
+def test_one_of_two_values_that_changes_is_seen(cli, run):
+    before = torch.load(run.last, weights_only=True)["global_step"]
+    changed = f"--model.optimizer.betas [0.7,0.999] --trainer.max_steps {before + 1}"
+    assert cli(f"fit --ckpt_path {run.folder} --trainer.max_epochs -1 {changed}").code == 0
+    assert tuple(optimizer_settings(run)["betas"]) == (0.7, 0.999)
+
+
+def test_a_plateau_scheduler_that_looks_the_wrong_way_is_refused(cli, here):
+    plateau = "--model.scheduler torch.optim.lr_scheduler.ReduceLROnPlateau"
+    complaint = cli(f"fit --config tiny {plateau} --monitor val/exact_match").complaint
+    assert "give ReduceLROnPlateau mode max" in complaint
+
+
 def test_another_optimizer_class_is_refused(cli, run):
     before = fingerprint(run.folder)
     outcome = cli(f"fit --ckpt_path {run.folder} --model.optimizer SGD --trainer.max_epochs 2")

@@ -120,6 +120,15 @@ def test_page_of_a_model_stands_in_the_navigation(name: str):
 # ---- tables
 
 
+def test_signatures_on_the_page_are_those_of_the_metrics():
+    text = page("tensorboard.md")
+    for name in MODELS:
+        for metric, value in dlarch.model_info(name).load().metrics(None, "test").items():
+            if hasattr(value, "signature"):
+                stated = value.signature.rpartition("|version")[0]
+                assert re.search(rf"^test/{metric} +{re.escape(stated)}$", text, re.MULTILINE)
+
+
 def test_table_of_tags_equals_what_tasks_log():
     tags = re.findall(r"`((?:val|test)/\w+)`", " ".join(r[0] for r in rows(page("tensorboard.md"))))
     assert set(tags) == set().union(*map(metric_tags, MODELS))

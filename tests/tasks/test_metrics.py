@@ -54,6 +54,10 @@ def test_an_empty_translation_and_an_empty_batch_are_no_obstacle():
     assert metric.compute().item() == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_signature_is_known_before_anything_was_counted():
+    assert CorpusBleu().signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|")
+
+
 def test_the_signature_says_how_it_was_counted():
     metric = CorpusBleu(tokenize="none", lowercase=True)
     metric.update(["a"], ["a"])

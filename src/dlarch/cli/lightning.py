@@ -19,7 +19,7 @@ from dlarch.cli.options import print_text
 from dlarch.cli.summary import print_summary
 from dlarch.cli.words import OWN_OPTIONS, Words, class_path, registry_name
 from dlarch.compat.parser import MODE, ComplaintError, Parser, flattened, install_names, sentence
-from dlarch.errors import CheckpointError, OptionError, UserError
+from dlarch.errors import CheckpointError, MismatchError, OptionError, UserError
 from dlarch.registry import check_batch_types
 from dlarch.training import (
     SAVE_EVERY_N_STEPS,
@@ -156,12 +156,23 @@ class CommandLine(LightningCLI):
             return
         if hasattr(self.datamodule, "processor"):
             self.datamodule.processor = stored.processor()
+        before = _values(stored.values.get("config") or {})
+        if not before or self.words.verb != "fit":
+            return
+        changed = {
+            name: (before.get(name), value)
+            for name, value in _values(self._asked()).items()
+            if before.get(name) != value
+        }
+        for name, (theirs, ours) in changed.items():
+            if name == "model.scheduler" or name.startswith("model.scheduler."):
+                raise MismatchError(
+                    f"{name} is {ours} here and {theirs} in the checkpoint, whose schedule goes "
+                    "on: resume with the same, or train anew without --ckpt_path."
+                )
         if hasattr(self.model, "optimizer_overrides"):
-            before = dict(flattened(stored.values.get("config") or {}))
             self.model.optimizer_overrides = tuple(
-                name.rpartition(".")[2]
-                for name, value in dict(flattened(self._asked())).items()
-                if name.startswith("model.optimizer.") and before.get(name) != value
+                name.rpartition(".")[2] for name in changed if name.startswith("model.optimizer.")
             )
 
     def _asked(self) -> dict[str, Any]:
@@ -214,7 +225,13 @@ class CommandLine(LightningCLI):
         self._print_metrics()
 
     def predict(self, **options: Any) -> None:
-        """Print what the model predicts, one example a line."""
+        """Print what the model predicts, one example a line.
+
+        Raises:
+            OptionError: several devices, each of which would predict a part.
+        """
+        if self.trainer.world_size > 1:
+            raise OptionError("predict prints the examples in their order: use one device.")
         for batch in self.trainer.predict(**options) or ():
             for line in batch:
                 print_text(str(line))
@@ -226,6 +243,14 @@ class CommandLine(LightningCLI):
 
 
 _KINDS = ("model", "data")
+
+
+def _values(config: dict[str, Any]) -> dict[str, Any]:
+    """Each option of a configuration with its value, or the list of its values."""
+    found: dict[str, list[Any]] = {}
+    for name, value in flattened(config):
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def _imported(path: str) -> type[Any]:

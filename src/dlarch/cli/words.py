@@ -169,8 +169,8 @@ class Words:
         assert self.checkpoint is not None
         assert self.stored is not None
         run = Run(self.checkpoint.parent.parent)
-        stored = self.stored.values.get("config")
-        config = read_recipe(run.config) if run.config.is_file() else stored
+        in_run = self.checkpoint.parent == run.checkpoints and run.config.is_file()
+        config = read_recipe(run.config) if in_run else self.stored.values.get("config")
         if not isinstance(config, dict):
             if not recipes:
                 raise OptionError(
@@ -181,7 +181,7 @@ class Words:
         if recipes:
             # A recipe for another model is refused later, with its weights.
             config = {"model": config["model"]} if "model" in config else {}
-        else:
+        elif in_run:
             self.recipe = run.folder.parent.name
         self.given = [*flattened(config), *self.given]
         return [("--config", json.dumps(renamed(config, class_path)))]

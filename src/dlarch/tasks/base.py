@@ -20,7 +20,7 @@ from dlarch import hub
 from dlarch.callbacks.gradients import GradientNorms
 from dlarch.callbacks.resume import ExactResume
 from dlarch.compat.checkpoint_io import FORMAT
-from dlarch.errors import CheckpointError, MismatchError, NonFiniteLossError, OptionError
+from dlarch.errors import CheckpointError, MismatchError, NonFiniteLossError
 from dlarch.processing import Processor, processor_from_dict
 from dlarch.spec import DataSpec
 from dlarch.tasks import optimizers
@@ -99,8 +99,11 @@ class Task(BuiltFromFacts):
 
     # ---- what the Trainer asks for
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
+    def setup(self, stage: str) -> None:
         """Take the data's processor, which from now on travels with the weights."""
+        if stage == "fit":  # nothing of an earlier fit may count
+            self._sum, self._count, self._step_count = 0.0, 0.0, None
+            self._finite, self._logged_step = True, 0
         theirs = getattr(self._trainer_data(), "processor", None)
         if self.processor is None:
             self.processor = theirs
@@ -117,10 +120,7 @@ class Task(BuiltFromFacts):
             return optimizer
         scheduler = self.make_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
-            if self.monitor is None:
-                raise OptionError(
-                    f"{type(self).__name__} has no metric for ReduceLROnPlateau to watch."
-                )
+            optimizers.check_plateau(scheduler, self.monitor)
         elif getattr(scheduler, "total_steps", 0) is None:
             steps = self.trainer.estimated_stepping_batches
             if math.isfinite(steps):

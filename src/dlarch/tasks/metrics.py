@@ -48,6 +48,7 @@ class CorpusBleu(Metric):
         super().__init__()
         # `force`: tokenised input is meant, sacreBLEU need not warn of it
         self.bleu = BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
+        self.bleu.num_refs = 1  # the signature tells it
         self.add_state("counts", torch.zeros(2, 4, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("lengths", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L  # noqa: N812
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dlarch.errors import MismatchError, OptionError
 
@@ -53,6 +54,21 @@ def restore_settings(trainer: L.Trainer, asked: Settings) -> None:
     for optimizer, groups in zip(trainer.optimizers, asked, strict=True):
         for group, values in zip(optimizer.param_groups, groups, strict=True):
             group.update(values)
+
+
+def check_plateau(scheduler: ReduceLROnPlateau, monitor: tuple[str, str] | None) -> None:
+    """Compare what the scheduler waits for with what the run watches.
+
+    Raises:
+        OptionError: nothing is watched, or its better is the scheduler's worse.
+    """
+    if monitor is None:
+        raise OptionError("ReduceLROnPlateau needs a metric to watch: give --monitor.")
+    if scheduler.mode != monitor[1]:
+        raise OptionError(
+            f"{monitor[0]} is better the {'higher' if monitor[1] == 'max' else 'lower'} it is: "
+            f"give ReduceLROnPlateau mode {monitor[1]}."
+        )
 
 
 def check_length(trainer: L.Trainer) -> None:
