@@ -1,4 +1,8 @@
-"""`dlarch fit` in a process that kills itself at a chosen moment."""
+"""`dlarch fit` in processes that kill themselves at a chosen moment.
+
+As a script it is the server of such processes: it has imported what a fit needs, and forks one for
+each line of its input, so that they start at once.
+"""
 
 import contextlib
 import json
@@ -10,54 +14,80 @@ from typing import NamedTuple
 
 import lightning as L  # noqa: N812
 
-import dlarch.cli.lightning
-import dlarch.data.translation
-import dlarch.models.seq2seq.seq2seq_attn  # noqa: F401  (a server that imported all this forks)
-from dlarch.cli.main import main
-
-HOOKS = ("on_train_batch_start", "on_after_backward", "on_train_batch_end")
+LOG = "killed.log"
 
 
 class Moment(NamedTuple):
-    """When a process is killed: in a hook of a batch of an epoch, all counted from 0."""
+    """A hook of a batch of an epoch, both counted from 0."""
 
     epoch: int
     batch: int
     hook: str
 
 
-death: Moment | None = None
-"""When this process dies; None lets it live."""
+HOOKS = ("on_train_batch_start", "on_after_backward", "on_train_batch_end")
 
 
 class Diary(L.Callback):
-    """Notes on which examples each batch trained, and ends the process at the moment of death."""
+    """Notes which examples each batch trained, and kills its process at a moment."""
+
+    death: Moment | None = None  # of this process; None lets it live
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.batch = 0
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.batch = batch_idx
-        self.die(trainer, "on_train_batch_start")
+        self.live_or_die(trainer, "on_train_batch_start")
 
     def on_after_backward(self, trainer, module):
-        self.die(trainer, "on_after_backward")
+        self.live_or_die(trainer, "on_after_backward")
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        line = [trainer.current_epoch, batch_idx, trainer.global_step, batch.example.tolist()]
+        line = json.dumps([trainer.current_epoch, batch_idx, batch.example.tolist()])
         with Path(self.path).open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.die(trainer, "on_train_batch_end")
+            file.write(line + "\n")
+        self.live_or_die(trainer, "on_train_batch_end")
 
-    def die(self, trainer, hook):
-        if death == (trainer.current_epoch, self.batch, hook):
+    def live_or_die(self, trainer, hook):
+        if Diary.death == (trainer.current_epoch, self.batch, hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(words: list[str], moment: Moment, environment: dict[str, str], log: Path) -> None:
-    """Run `dlarch WORDS` until `moment`, with what it prints in `log`."""
-    global death
-    death = moment
-    os.environ.update(environment)
-    with log.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        sys.exit(main(words))
+def run(folder: str, words: list[str], moment: Moment) -> int:
+    """Run `dlarch WORDS` in a folder until `moment`; what it prints comes into a file there."""
+    import killed_harness  # which the command line imports too, and which __main__ is not
+
+    from dlarch.cli.main import main
+
+    killed_harness.Diary.death = moment
+    os.chdir(folder)
+    with (
+        Path(LOG).open("w") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        return main(words)
+
+
+def serve() -> None:
+    """Fork a process for each line, [folder, words, moment], and print its exit code."""
+    import dlarch.cli.lightning
+    import dlarch.models.seq2seq.seq2seq_attn  # noqa: F401
+
+    for line in sys.stdin:
+        folder, words, moment = json.loads(line)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                code = run(folder, words, Moment(*moment))
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,18 +1,19 @@
 """`dlarch fit`, killed by the system in another process and resumed, ends as if nothing had been.
 
-What Trainer options and hooks do to this is tested with the callbacks; here the command line, the
-data and a model are the real ones.
+What other Trainer options and hooks mean for it is tested with the callbacks; here the command
+line, the data and the model are the real ones.
 """
 
+import functools
 import hashlib
 import json
-import multiprocessing
-import os
 import random
 import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,45 +25,43 @@ from dlarch.runs import Run
 
 from .conftest import dlarch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent))  # recipes name the harness's callback
 
 import killed_harness as harness
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and fork")
 
-EPOCHS, BATCHES = 3, 16  # of 16 pairs
-STEPS_BETWEEN_CHECKPOINTS = 3
+EPOCHS, BATCHES, BATCH_SIZE = 3, 16, 16
+CHECKPOINT_STEPS = 3
 
-FIT = f"""
-    fit --config tiny --trainer.max_epochs {EPOCHS} --trainer.val_check_interval 0.5
-    --save_every_n_steps {STEPS_BETWEEN_CHECKPOINTS} --test_after_fit false --model.dropout 0.3
-    --data.batch_size 16 --data.train_size 256
-    --trainer.callbacks+=killed_harness.Diary --trainer.callbacks.path=diary.jsonl
-"""
-
-PLAIN = "--data.num_workers 0 --trainer.accumulate_grad_batches 1"
-WORKERS = "--data.num_workers 2 --trainer.accumulate_grad_batches 1"
-ACCUMULATED = "--data.num_workers 0 --trainer.accumulate_grad_batches 2"
-BOTH = "--data.num_workers 2 --trainer.accumulate_grad_batches 2"
+FIT = (
+    f"fit --config tiny --trainer.max_epochs {EPOCHS} --trainer.val_check_interval 0.5 "
+    f"--save_every_n_steps {CHECKPOINT_STEPS} --test_after_fit false --model.dropout 0.3 "
+    f"--data.train_size {BATCHES * BATCH_SIZE} --data.batch_size {BATCH_SIZE} "
+    "--trainer.callbacks+=killed_harness.Diary --trainer.callbacks.path=diary.jsonl"
+)
 
 
 class Result(NamedTuple):
-    """What must be equal."""
+    """What a run came to; all of it must be equal.
 
-    examples: dict[int, list[list[int]]]
-    """Epoch: the examples of each batch."""
-    tensors: dict[str, str]
-    """Hashes of weights and optimizer states, by name."""
+    Attributes:
+        examples: of each batch of each epoch.
+        last: hashes of weights and optimizer states, by name.
+        best: the same of the checkpoint that validation chose.
+        scores: of the last validation.
+    """
+
+    examples: list[list[list[int]]]
+    last: dict[str, str]
     best: dict[str, str]
-    """The same of the checkpoint that validation chose."""
-    metrics: dict[str, float]
+    scores: dict[str, float]
 
 
 class Life(NamedTuple):
-    """One process after another in one run folder."""
+    """A folder with one run in it, in which one process follows another."""
 
     folder: Path
-    environment: dict[str, str]
 
     @property
     def run(self) -> Run:
@@ -70,34 +69,32 @@ class Life(NamedTuple):
         return Run(folder)
 
     @property
-    def diary(self) -> list[list[Any]]:
-        """Epoch, batch, step, examples."""
+    def diary(self) -> list[tuple[int, int, list[int]]]:
+        """Epoch, batch and examples."""
         lines = (self.folder / "diary.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        return [tuple(json.loads(line)) for line in lines]
 
-    def killed(self, command: str, moment: harness.Moment) -> None:
-        """Run the command in a process that is killed."""
-        log = self.folder / "log"
-        arguments = (shlex.split(command), moment, self.environment, log)
-        # A server that has imported torch and dlarch forks the victim, which so starts at once.
-        victim = multiprocessing.get_context("forkserver").Process(
-            target=harness.run, args=arguments
-        )
-        victim.start()
-        victim.join()
-        assert victim.exitcode == -signal.SIGKILL, log.read_text()
-
-    def result(self) -> Result:
-        batches: dict[tuple[int, int], list[int]] = {}
-        for epoch, batch, _, examples in self.diary:
-            # What was trained after the last checkpoint is repeated, and is the same.
-            assert batches.setdefault((epoch, batch), examples) == examples, (epoch, batch)
-        assert list(batches) == sorted(batches)
-        by_epoch = {epoch: [] for epoch, _ in batches}
-        for (epoch, _), examples in batches.items():
-            by_epoch[epoch].append(examples)
+    def finish(self, command: str) -> Result:
+        """Run a command in this process, to the end of training."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            outcome = dlarch(command)
+            assert outcome.code == 0, outcome.err
+            assert outcome.run.folder.samefile(self.run.folder)
         metrics = json.loads(self.run.metrics.read_text())["metrics"]
-        return Result(by_epoch, hashes(self.run.last), hashes(self.run.best), metrics)
+        scores = {name: value for name, value in metrics.items() if name.startswith("val/")}
+        return Result(self._examples(), hashes(self.run.last), hashes(self.run.best), scores)
+
+    def _examples(self) -> list[list[list[int]]]:
+        found: dict[tuple[int, int], list[int]] = {}
+        for epoch, batch, examples in self.diary:
+            # What was trained after the last checkpoint comes again, and is the same.
+            assert found.setdefault((epoch, batch), examples) == examples, (epoch, batch)
+        assert list(found) == [
+            (epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)
+        ]
+        batches = list(found.values())
+        return [batches[epoch * BATCHES :][:BATCHES] for epoch in range(EPOCHS)]
 
 
 def hashes(path: Path) -> dict[str, str]:
@@ -118,86 +115,114 @@ def hashes(path: Path) -> dict[str, str]:
 
 
 def differences(one: Result, other: Result) -> list[str]:
-    """What is not equal: the field, or the tensor."""
-    fields = [name for name in one._fields if getattr(one, name) != getattr(other, name)]
-    names = one.tensors.keys() | other.tensors.keys()
-    return fields + sorted(n for n in names if one.tensors.get(n) != other.tensors.get(n))
+    """The fields that differ, with the tensors."""
+    names = one.last.keys() | other.last.keys()
+    tensors = sorted(name for name in names if one.last.get(name) != other.last.get(name))
+    return [name for name in one._fields if getattr(one, name) != getattr(other, name)] + tensors
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server(here: Path) -> Iterator[None]:
-    """The process that forks the victims, if another test has not started one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["killed_harness"])
-        yield
-
-
-@pytest.fixture
-def start(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Makes an empty folder the working directory, with the recipe in it."""
-
-    def make(name: str) -> Life:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "tiny.yaml").write_text((here / "tiny.yaml").read_text())
-        monkeypatch.chdir(folder)
-        environment = {key: os.environ[key] for key in ("DLARCH_CACHE", "OMP_NUM_THREADS")}
-        return Life(folder, environment)
-
-    return make
-
-
-def uninterrupted(life: Life, options: str) -> Result:
-    outcome = dlarch(f"{FIT} {options}")
-    assert outcome.code == 0, outcome.err
-    result = life.result()
-    for batches in result.examples.values():
-        assert sorted(sum(batches, [])) == list(range(16 * BATCHES))
-    assert len(result.examples) == EPOCHS
-    assert any(name.startswith("optimizers/") for name in result.tensors)
-    return result
-
-
-def resumed(life: Life, name: str | None = None) -> Result:
-    outcome = dlarch(f"fit --ckpt_path {name or life.run.folder}")
-    assert outcome.code == 0, outcome.err
-    assert outcome.run.folder.samefile(life.run.folder)
-    return life.result()
-
-
-def moments(seed: int, count: int, after: int) -> list[harness.Moment]:
-    """Random moments inside epochs, when `after` batches have been trained."""
-    dice = random.Random(seed)
-    places = [divmod(number, BATCHES) for number in range(after, EPOCHS * BATCHES)]
+def moments(options: str, count: int) -> list[harness.Moment]:
+    """Random moments inside epochs, later than the first checkpoint."""
+    dice, first = random.Random(options), CHECKPOINT_STEPS * int(options[-1])
+    places = [divmod(number, BATCHES) for number in range(first, EPOCHS * BATCHES)]
     inside = [(epoch, batch) for epoch, batch in places if batch < BATCHES - 1]
     return [
         harness.Moment(*place, dice.choice(harness.HOOKS)) for place in dice.sample(inside, count)
     ]
 
 
+@pytest.fixture(scope="module")
+def live(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Life]:
+    """Makes a folder with the recipe in it."""
+
+    def make() -> Life:
+        folder = tmp_path_factory.mktemp("life")
+        (folder / "tiny.yaml").write_text((here / "tiny.yaml").read_text())
+        return Life(folder)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(live: Callable[[], Life]) -> Callable[[str], Result]:
+    """What an uninterrupted run comes to."""
+
+    @functools.cache
+    def fit(options: str) -> Result:
+        result = live().finish(f"{FIT} {options}")
+        for batches in result.examples:
+            assert sorted(chain(*batches)) == list(range(BATCHES * BATCH_SIZE))
+        assert {name.partition("/")[0] for name in result.last} == {"weights", "optimizers"}
+        return result
+
+    return fit
+
+
+@pytest.fixture(scope="module")
+def kill(here: Path) -> Iterator[Callable[[Life, str, harness.Moment], None]]:
+    """Runs a command in a process of its own that is killed at a moment."""
+    command = [sys.executable, harness.__file__]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+
+        def run(life: Life, command: str, moment: harness.Moment) -> None:
+            line = json.dumps([str(life.folder), shlex.split(command), moment])
+            print(line, file=server.stdin, flush=True)
+            code = int(server.stdout.readline())
+            assert code == -signal.SIGKILL, (moment, (life.folder / harness.LOG).read_text())
+
+        yield run
+        server.kill()
+
+
+PLAIN = "--data.num_workers 0 --trainer.accumulate_grad_batches 1"
+WORKERS = "--data.num_workers 2 --trainer.accumulate_grad_batches 1"
+ACCUMULATED = "--data.num_workers 0 --trainer.accumulate_grad_batches 2"
+BOTH = "--data.num_workers 2 --trainer.accumulate_grad_batches 2"
+
+
 @pytest.mark.parametrize(
-    ("options", "count"), [(PLAIN, 3), (WORKERS, 2), (ACCUMULATED, 3), (BOTH, 2)]
+    ("options", "kills"), [(PLAIN, 3), (WORKERS, 2), (ACCUMULATED, 3), (BOTH, 2)]
 )
-def test_killed_inside_an_epoch_ends_like_an_uninterrupted_run(start, options, count):
-    whole = uninterrupted(start("whole"), options)
-    batches_per_step = int(options[-1])
-    first_checkpoint = STEPS_BETWEEN_CHECKPOINTS * batches_per_step
-    repeated, seed = 0, len(options) + batches_per_step
-    for number, moment in enumerate(moments(seed, count, first_checkpoint)):
-        life = start(str(number))
-        life.killed(f"{FIT} {options}", moment)
-        # Not even the end of a step was reached
-        trained = [(epoch, batch) for epoch, batch, *_ in life.diary]
-        assert len(trained) == moment.epoch * BATCHES + moment.batch + (
-            moment.hook == "on_train_batch_end"
-        )
-        again = resumed(life, "last" if number == 0 else None)
-        assert not differences(again, whole), (moment, differences(again, whole))
+def test_killed_at_random_moments_ends_like_an_uninterrupted_run(whole, live, kill, options, kills):
+    repeated = 0
+    for moment in moments(options, kills):
+        life = live()
+        kill(life, f"{FIT} {options}", moment)
+        trained = moment.epoch * BATCHES + moment.batch + (moment.hook == "on_train_batch_end")
+        assert len(life.diary) == trained
+        again = life.finish(f"fit --ckpt_path {life.run.folder}")
+        found = differences(again, whole(options))
+        assert not found, (moment, found)
         repeated += len(life.diary) - EPOCHS * BATCHES
     assert repeated > 0
 
 
-def test_killed_again_and_again(start):
-    pass
+def test_killed_twice_and_resumed_by_the_word_last(whole, live, kill):
+    life = live()
+    kill(life, f"{FIT} {BOTH}", harness.Moment(0, 9, "on_after_backward"))
+    kill(life, "fit --ckpt_path last", harness.Moment(1, 6, "on_train_batch_end"))
+    again = life.finish("fit --ckpt_path last")
+    assert not differences(again, whole(BOTH))
+
+
+def test_without_the_random_states_the_comparison_finds_a_difference(
+    whole, live, kill, monkeypatch
+):
+    restore = ExactResume.on_train_start
+
+    def restore_the_rest(self, trainer, module):
+        device = trainer.strategy.root_device
+        state = random_state(device)
+        restore(self, trainer, module)
+        restore_random_state(state, device)
+
+    monkeypatch.setattr(ExactResume, "on_train_start", restore_the_rest)
+    life = live()
+    kill(life, f"{FIT} {PLAIN}", harness.Moment(1, 8, "on_train_batch_start"))
+    again = life.finish(f"fit --ckpt_path {life.run.folder}")
+    found = differences(again, whole(PLAIN))
+    assert {"last", "best", "scores"} <= set(found)
+    assert {name for name in again.last if name.startswith("weights/")} <= set(found)
+    assert again.examples == whole(PLAIN).examples  # the data have a random state of their own
