@@ -364,7 +364,7 @@ def _record(
 ) -> dict[str, Any]:
     """What `dlarch results add` takes up."""
     headline = getattr(model, "headline", None)
-    if monitor is not None and monitor not in (getattr(model, "monitor", None) or ()):
+    if monitor is not None and monitor not in (getattr(type(model), "monitor", None) or ()):
         headline = monitor.replace("val/", "test/", 1)  # what was asked for is what counts
     return {
         "model": _called(model),

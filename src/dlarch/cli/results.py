@@ -179,6 +179,11 @@ def _summary(groups: list[list[Record]]) -> list[str]:
     return [*lines, ""]
 
 
+def _epoch(number: int | None) -> str:
+    """An epoch as people count it, from 1."""
+    return "last" if number is None else str(number + 1)
+
+
 def _section(records: list[Record]) -> str:
     newest = records[-1]
     tags = sorted({tag for record in records for tag in record["metrics"]})
@@ -187,7 +192,7 @@ def _section(records: list[Record]) -> str:
         for record in records
     )
     seeds = ", ".join(str(record["seed"]) for record in records)
-    epochs = ", ".join(f"{r['best_epoch']} of {r['stopped_epoch']}" for r in records)
+    epochs = ", ".join(f"{_epoch(r['best_epoch'])} of {_epoch(r['stopped_epoch'])}" for r in records)
     lines = [
         f"## {newest['recipe'] or 'No recipe'}: {newest['model']} on {newest['data']}",
         "",
