@@ -121,6 +121,39 @@ def test_pickled_code_is_refused_and_not_run(path, form, capsys):
     assert "must not run" in capsys.readouterr().out  # the spy does notice
 
 
+class ScriptedSpy(torch.nn.Module):
+    """Writes a file when it is loaded by the rules of TorchScript."""
+
+    def __init__(self, trace: str) -> None:
+        super().__init__()
+        self.trace = trace
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.trace, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.trace, self.training = state
+        torch.save(torch.zeros(1), state[0])
+
+    def forward(self) -> str:
+        return self.trace
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="TorchScript has ended")
+@pytest.mark.xfail(
+    torch.__version__ < (2, 6), strict=True, reason="this torch.load leads to torch.jit.load"
+)
+def test_scripted_code_is_refused_and_not_run(path, tmp_path):
+    trace = tmp_path / "trace"
+    torch.jit.save(torch.jit.script(ScriptedSpy(str(trace))), path)
+    refusal(path)
+    assert not trace.exists()
+    torch.jit.load(path)
+    assert trace.exists()  # the spy does notice
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     assert "no checkpoint file" in refusal(tmp_path / "nowhere.ckpt")
     assert "no checkpoint file" in refusal(tmp_path)
