@@ -49,7 +49,7 @@ class Result(NamedTuple):
         examples: of each batch of each epoch.
         last: hashes of weights and optimizer states, by name.
         best: the same of the checkpoint that validation chose.
-        scores: of the last validation.
+        scores: all metrics of the run.
     """
 
     examples: list[list[list[int]]]
@@ -82,8 +82,7 @@ class Life(NamedTuple):
             assert outcome.code == 0, outcome.err
             assert outcome.run.folder.samefile(self.run.folder)
         metrics = json.loads(self.run.metrics.read_text())["metrics"]
-        scores = {name: value for name, value in metrics.items() if name.startswith("val/")}
-        return Result(self._examples(), hashes(self.run.last), hashes(self.run.best), scores)
+        return Result(self._examples(), hashes(self.run.last), hashes(self.run.best), metrics)
 
     def _examples(self) -> list[list[list[int]]]:
         found: dict[tuple[int, int], list[int]] = {}

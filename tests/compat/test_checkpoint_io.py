@@ -142,9 +142,6 @@ class ScriptedSpy(torch.nn.Module):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="TorchScript has ended")
-@pytest.mark.xfail(
-    torch.__version__ < (2, 6), strict=True, reason="this torch.load leads to torch.jit.load"
-)
 def test_scripted_code_is_refused_and_not_run(path, tmp_path):
     trace = tmp_path / "trace"
     torch.jit.save(torch.jit.script(ScriptedSpy(str(trace))), path)

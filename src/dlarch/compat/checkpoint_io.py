@@ -83,6 +83,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise CheckpointError(f"There is no checkpoint file at {path}.")
+        if _holds_script(path):
+            raise CheckpointError(_refusal(path))
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -95,6 +97,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is no Lightning checkpoint: it holds a {type(checkpoint).__name__}."
         )
     return checkpoint
+
+
+def _holds_script(path: Path) -> bool:
+    """Whether a file is TorchScript, which torch.load runs before 2.6 even with weights_only."""
+    try:
+        with torch.serialization._open_zipfile_reader(str(path)) as reader:
+            return torch.serialization._is_torchscript_zip(reader)
+    except RuntimeError:  # no archive, or a damaged one, of which torch.load tells more
+        return False
 
 
 def require_dlarch(checkpoint: dict[str, Any], path: str | Path) -> None:
