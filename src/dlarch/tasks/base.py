@@ -18,6 +18,7 @@ from torchmetrics import Metric
 
 from dlarch import hub
 from dlarch.callbacks.gradients import GradientNorms
+from dlarch.callbacks.resume import KEY as RESUME_KEY
 from dlarch.callbacks.resume import ExactResume
 from dlarch.compat.checkpoint_io import FORMAT
 from dlarch.errors import CheckpointError, MismatchError, NonFiniteLossError
@@ -50,13 +51,13 @@ class Task(BuiltFromFacts):
         pictures: add the task's pictures to the loggers.
     """
 
-    batch_type: ClassVar[type]
-    """The NamedTuple of `dlarch.batches` that the steps take."""
+    batch_type: ClassVar[type | tuple[type, ...]]
+    """The NamedTuple of `dlarch.batches` that the steps take, or several."""
 
-    monitor: ClassVar[tuple[str, str] | None] = ("val/loss", "min")
+    monitor: tuple[str, str] | None = ("val/loss", "min")
     """Metric and direction that choose the best checkpoint; None: the last one is the best."""
 
-    headline: ClassVar[str] = "test/loss"
+    headline: str = "test/loss"
     """The figure that stands in tables."""
 
     def __init__(
@@ -203,9 +204,7 @@ class Task(BuiltFromFacts):
             return
         step = self._logged_step = self.trainer.global_step
         self._check_finite_flag()
-        sums = torch.tensor([float(self._sum), float(self._count)], device=self.device)
-        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        loss = total / max(count, 1.0)
+        loss = self._mean_since_log()
         self._sum, self._count = 0.0, 0.0
         self.log("train/loss", loss, prog_bar=True, logger=False)
         values = {"train/loss": loss, "train/epoch": float(self.current_epoch)}
@@ -214,6 +213,11 @@ class Task(BuiltFromFacts):
             values[name] = float(optimizer.param_groups[0]["lr"])
         for logger in self.loggers:
             logger.log_metrics(values, step=step)
+
+    def _mean_since_log(self) -> float:
+        sums = torch.tensor([float(self._sum), float(self._count)], device=self.device)
+        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        return float(total / max(count, 1.0))
 
     def _log_is_due(self) -> bool:
         step = self.trainer.global_step
@@ -312,6 +316,9 @@ class Task(BuiltFromFacts):
         spec = getattr(self._trainer_data(), "spec", None)
         # A checkpoint may be made just before the hook that logs: keep what will be true after it.
         logged = self._trainer is not None and self._log_is_due()
+        if logged and RESUME_KEY in checkpoint:
+            loss = torch.tensor(self._mean_since_log())
+            checkpoint[RESUME_KEY]["metrics"]["train/loss"] = loss
         sums = [0.0, 0.0] if logged else [float(self._sum), float(self._count)]
         checkpoint["dlarch"] = {
             "format": FORMAT,
