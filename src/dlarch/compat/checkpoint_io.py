@@ -103,7 +103,7 @@ def _holds_script(path: Path) -> bool:
     """Whether a file is TorchScript, which torch.load runs before 2.6 even with weights_only."""
     try:
         with torch.serialization._open_zipfile_reader(str(path)) as reader:
-            return torch.serialization._is_torchscript_zip(reader)
+            return bool(torch.serialization._is_torchscript_zip(reader))
     except RuntimeError:  # no archive, or a damaged one, of which torch.load tells more
         return False
 
