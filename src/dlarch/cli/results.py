@@ -192,7 +192,9 @@ def _section(records: list[Record]) -> str:
         for record in records
     )
     seeds = ", ".join(str(record["seed"]) for record in records)
-    epochs = ", ".join(f"{_epoch(r['best_epoch'])} of {_epoch(r['stopped_epoch'])}" for r in records)
+    epochs = ", ".join(
+        f"{_epoch(r['best_epoch'])} of {_epoch(r['stopped_epoch'])}" for r in records
+    )
     lines = [
         f"## {newest['recipe'] or 'No recipe'}: {newest['model']} on {newest['data']}",
         "",
