@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
 
 import pytest
 
@@ -68,7 +67,7 @@ def test_first_step_comes_nearly_as_fast_as_in_a_bare_script(tmp_path):
     for _ in range(ROUNDS):
         for name, command in commands.items():
             times[name].append(_seconds(command, tmp_path, environment))
-    ours, bare = median(times["ours"]), median(times["bare"])
+    ours, bare = min(times["ours"]), min(times["bare"])  # other processes only add to it
     print(f"first step after {ours:.2f} s, bare LightningCLI {bare:.2f} s: {ours / bare:.2f}")
     assert ours <= RATIO * bare
 
