@@ -1,5 +1,35 @@
 """Layers and formulas with no opinion about training; imports torch alone."""
 
+from dlarch.nn.activations import ACTIVATIONS, Activation, Maxout, make_activation, units_before
+from dlarch.nn.initializers import (
+    Constant,
+    Glorot,
+    He,
+    Initializer,
+    LeCun,
+    default_initializer,
+    initialize,
+)
+from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.recurrent import gru_update, lstm_update, run_packed
 
-__all__ = ["gru_update", "lstm_update", "run_packed"]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Constant",
+    "Glorot",
+    "He",
+    "Initializer",
+    "LeCun",
+    "Maxout",
+    "OneHotLoss",
+    "PseudoHuberLoss",
+    "RMSELoss",
+    "default_initializer",
+    "gru_update",
+    "initialize",
+    "lstm_update",
+    "make_activation",
+    "run_packed",
+    "units_before",
+]
