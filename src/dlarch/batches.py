@@ -39,3 +39,31 @@ class TranslationBatch(NamedTuple):
     def target_mask(self) -> Tensor:
         """(B, T), True on real tokens."""
         return self.target != PAD
+
+
+class ImageBatch(NamedTuple):
+    """Images of one size.
+
+    Attributes:
+        image: (B, C, H, W), normalised to mean 0 and deviation 1 over the training split.
+        label: (B,) class of each image.
+        example: (B,) position of each image in its split, or None.
+    """
+
+    image: Tensor
+    label: Tensor
+    example: Tensor | None = None
+
+
+class TableBatch(NamedTuple):
+    """Rows of numbers.
+
+    Attributes:
+        features: (B, F), normalised to mean 0 and deviation 1 over the training split.
+        target: (B,) class of each row, or (B, O) numbers to predict.
+        example: (B,) position of each row in its split, or None.
+    """
+
+    features: Tensor
+    target: Tensor
+    example: Tensor | None = None

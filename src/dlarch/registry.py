@@ -24,6 +24,7 @@ from dlarch.errors import (
     UserError,
     did_you_mean,
 )
+from dlarch.spec import lacking_facts
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +207,15 @@ def data_info(name: str) -> Entry:
     return find("data", name)
 
 
+def stored_name(kind: Kind, path: str) -> str:
+    """The name under which any process finds a class path; the path itself where there is none.
+
+    A class of the user's folder, whose name is known only once it was imported, keeps its path.
+    """
+    entries = _scan(kind)[0].values()
+    return next((e.name for e in entries if f"{e.module}.{e.qualname}" == path), path)
+
+
 def broken_plugins() -> list[str]:
     """One sentence for each entry point that had to be skipped."""
     return [sentence for kind in _FILES for sentence in _scan(kind)[1]]
@@ -261,6 +271,9 @@ def create_model(name: str, /, data: Any = None, **init_args: Any) -> Any:
                 f"{fact} is given as {given}, but the data have {value}. "
                 "Leave it out, and it is taken from the data."
             )
+    lacking = lacking_facts(getattr(model_class, "build", lambda: None), init_args | facts)
+    if lacking:
+        raise MismatchError(f"'{name}' needs {', '.join(lacking)}, which these data do not have.")
     model = model_class(**init_args | facts)
     if processor is not None:
         model.processor = processor
@@ -312,21 +325,27 @@ def check_batch_types(model_class: type[Any], data_class: type[Any]) -> None:
     """
     wanted = getattr(model_class, "batch_type", None)
     offered = getattr(data_class, "batch_type", None)
-    if wanted is None or offered is None or wanted is offered:
+    if wanted is None or offered is None or offered in _kinds(wanted):
         return
     fitting = ", ".join(f"'{name}'" for name in _data_with(wanted)) or "none is registered"
     model, data = (getattr(cls, "registry_name", cls.__name__) for cls in (model_class, data_class))
     raise MismatchError(
-        f"The model '{model}' takes batches of type {wanted.__name__}, but the data '{data}' "
+        f"The model '{model}' takes batches of type "
+        f"{' or '.join(kind.__name__ for kind in _kinds(wanted))}, but the data '{data}' "
         f"have {offered.__name__}. Data that fit: {fitting}."
     )
 
 
-def _data_with(batch_type: type[Any]) -> list[str]:
+def _kinds(batch_type: Any) -> tuple[type[Any], ...]:
+    """The batch types that a model takes: one, or any of several."""
+    return batch_type if isinstance(batch_type, tuple) else (batch_type,)
+
+
+def _data_with(batch_type: Any) -> list[str]:
     fitting = []
     for entry in _entries("data").values():
         try:
-            if getattr(entry.load(), "batch_type", None) is batch_type:
+            if getattr(entry.load(), "batch_type", None) in _kinds(batch_type):
                 fitting.append(entry.name)
         except UserError as error:
             logger.warning("%s", error)

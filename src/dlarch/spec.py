@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -71,3 +72,18 @@ class DataSpec:
 
 FACT_NAMES = tuple(f.name for f in fields(DataSpec) if f.name != "fingerprint")
 """Names under which facts of the data appear in constructors and in `build`."""
+
+
+def lacking_facts(build: Callable[..., Any], known: Mapping[str, Any]) -> list[str]:
+    """The facts that `build` must have and that are not known.
+
+    Those with the default None are alternatives, of which one must be known.
+    """
+    parameters = inspect.signature(build).parameters
+    facts = {name: known.get(name) for name in parameters if name in FACT_NAMES}
+    required = [name for name in facts if parameters[name].default is inspect.Parameter.empty]
+    optional = [name for name in facts if name not in required]
+    lacking = [name for name in required if facts[name] is None]
+    if optional and all(facts[name] is None for name in optional):
+        lacking.append(" or ".join(optional))
+    return lacking

@@ -30,6 +30,9 @@ class DataModule(L.LightningDataModule):
 
     batch_type: ClassVar[type]
 
+    processor_options: ClassVar[tuple[str, ...]] = ()
+    """Arguments that decide the processor: of no use beside that of a trained model."""
+
     def __init__(
         self,
         num_workers: int = 0,

@@ -189,6 +189,7 @@ def bucketed_plan(
     world_size: int = 1,
     rank: int = 0,
     pool_batches: int = 100,
+    join_single: bool = False,
 ) -> list[IndexArray]:
     """Shuffled batches of examples of similar length, for one process of a training run.
 
@@ -209,6 +210,8 @@ def bucketed_plan(
         world_size: number of processes.
         rank: of this process.
         pool_batches: batches per pool.
+        join_single: let a last batch of one example join the one before: batch normalisation has
+            no deviation of one.
 
     Returns:
         Index arrays (B,), equally many for every rank and epoch.
@@ -227,7 +230,8 @@ def bucketed_plan(
     mine = np.ascontiguousarray(order.reshape(-1, world_size)[:, rank])
     if batch_tokens is None:
         assert batch_size is not None
-        cuts: Sequence[int] = range(batch_size, len(mine), batch_size)
+        single = join_single and batch_size > 1 and len(mine) % batch_size == 1
+        cuts: Sequence[int] = range(batch_size, len(mine) - single, batch_size)
     else:
         # The k-th shortest of all but `left_out` examples is no longer than number k + left_out of
         # all, whichever are left out: a bound that is the same for all ranks and epochs.

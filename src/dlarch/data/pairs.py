@@ -81,7 +81,8 @@ class StoredPairs(PairSource):
     """Pairs of a file, a folder or a Hub data set; official splits stay as they are.
 
     Splits that are missing are carved from `train` by a hash of the source side, validation 5 of
-    100 and test 5 of 100, so that equal sources stay together and file order does not matter.
+    100 and test 5 of 100, so that equal sources stay together and file order does not matter;
+    `undivided`, each of them is the whole.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class StoredPairs(PairSource):
         target_column: str,
         columns: Sequence[str] | None,
         train_size: int | None,
+        undivided: bool = False,
     ) -> None:
         self.where = where
+        self.undivided = undivided
         self.names = (source_column, target_column)
         self.columns = columns
         self.train_size = train_size
@@ -100,6 +103,7 @@ class StoredPairs(PairSource):
             "hash": content_hash(where),
             "columns": [*self.names, list(columns) if columns else None],
             "train_size": train_size,
+            "undivided": undivided,
         }
 
     @cached_property
@@ -116,6 +120,8 @@ class StoredPairs(PairSource):
         """The pairs of a split."""
         if split in self.splits and split != "train":
             return self._stored(self.splits[split])
+        if self.undivided:
+            return self._stored(self.splits["train"])
         pairs = (pair for pair in self._stored(self.splits["train"]) if self._part(pair) == split)
         return islice(pairs, self.train_size) if split == "train" else pairs
 
@@ -169,6 +175,7 @@ def open_pairs(
     train_size: int | None,
     digits: int,
     seed: int,
+    undivided: bool = False,
 ) -> PairSource:
     """The pairs of a source; see `dlarch.data.translation.TranslationData` for the arguments.
 
@@ -178,7 +185,10 @@ def open_pairs(
     """
     if source not in GENERATORS:
         where = resolve_source(source, known=GENERATORS)
-        return StoredPairs(where, source_language, target_language, columns, train_size)
+        languages = (source_language, target_language)
+        return StoredPairs(where, *languages, columns, train_size, undivided)
+    if undivided:
+        raise OptionError(f"The source {source} is generated, test pairs and all: no test_all.")
     if columns is not None:
         raise OptionError(f"The source {source} is generated: it has no columns; leave them out.")
     options: dict[str, Any] = {"seed": seed}

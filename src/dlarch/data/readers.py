@@ -93,6 +93,25 @@ def read_rows(
         raise DataError(f"{path} holds no rows; give it some lines, or another file as source.")
 
 
+def read_header(path: Path | str) -> list[str]:
+    """The names in the first line of a .csv or .tsv file.
+
+    Raises:
+        DataError: when it cannot be read, or the names are not all different.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv"):
+        raise DataError(f"{path} ends in {suffix or 'nothing'!r}, but must be .csv or .tsv.")
+    _, names = next(_csv_rows(path) if suffix == ".csv" else _tab_rows(path), (0, []))
+    if len(set(names)) != len(names) or not all(names):
+        raise DataError(
+            f"{path}: the first line must name the columns, all differently, but is "
+            f"{', '.join(names) or 'empty'}."
+        )
+    return names
+
+
 def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
     """Read (number, line) from a text file, numbers from 1, lines without their ends.
 

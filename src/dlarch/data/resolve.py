@@ -227,6 +227,59 @@ def hub_columns(source: LocalFolder | HubId) -> list[str]:
     return [name for name, value in unnested(first).items() if isinstance(value, str)]
 
 
+@dataclass(frozen=True)
+class Classes:
+    """Columns of images and labels of a data set, and what the labels are called."""
+
+    columns: tuple[str, str]
+    names: list[str]
+
+
+def hub_classes(
+    source: LocalFolder | HubId, image_column: str | None = None, label_column: str | None = None
+) -> Classes:
+    """Where a data set keeps images and their classes; the only such columns when not given.
+
+    Raises:
+        DataError: it cannot be opened, or there is no such column, or are several.
+    """
+    from datasets import ClassLabel, Image
+
+    folder = _folder(source)
+    features = _open(folder)[next(iter(hub_splits(source).values()))].features or {}
+    found: list[str] = []
+    for option, asked, kind, called in (
+        ("image_column", image_column, Image, "images"),
+        ("label_column", label_column, ClassLabel, "class labels"),
+    ):
+        fitting = [name for name, feature in features.items() if isinstance(feature, kind)]
+        if asked is not None and asked not in fitting:
+            raise DataError(
+                f"{folder} has no column {asked!r} of {called}, only {', '.join(fitting) or 'none'}"
+                f".{did_you_mean(asked, fitting)}"
+            )
+        if asked is None and len(fitting) != 1:
+            raise DataError(
+                f"{folder} has {len(fitting)} columns of {called} ({', '.join(fitting) or 'none'}):"
+                f" name one with {option}."
+                if fitting
+                else f"{folder} has no column of {called}, only {', '.join(features) or 'none'}."
+            )
+        found.append(asked or fitting[0])
+    return Classes((found[0], found[1]), list(features[found[1]].names))
+
+
+def hub_records(source: LocalFolder | HubId, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of one split, a thousand in memory at a time.
+
+    Args:
+        source: what `resolve_source` gave.
+        split: the data set's own name of the split; see `hub_splits`.
+    """
+    folder = _folder(source)
+    return _records(folder, _open(folder)[split])
+
+
 def iterate_hub(
     source: LocalFolder | HubId, split: str, columns: Sequence[str]
 ) -> Iterator[tuple[str, ...]]:

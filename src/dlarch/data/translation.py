@@ -73,6 +73,8 @@ class TranslationData(DataModule):
             or the generator's default, when not given.
         digits: of the operands of `addition`.
         generator_seed: of the generated pairs; another one makes another data set.
+        test_all: score all pairs of a source without official splits; for a model that was trained
+            on others.
         batch_size: sentences per batch and process.
         batch_tokens: sentences times longest side per batch instead, padding included.
         num_workers: processes that make batches.
@@ -81,6 +83,9 @@ class TranslationData(DataModule):
     """
 
     batch_type = TranslationBatch
+    processor_options = (
+        "tokens", "lowercase", "min_frequency", "max_vocab_size", "share_vocabulary",
+    )  # fmt: skip
     processor: TranslationProcessor | None
 
     def __init__(
@@ -100,6 +105,7 @@ class TranslationData(DataModule):
         train_size: int | None = None,
         digits: int = 3,
         generator_seed: int = 0,
+        test_all: bool = False,
         batch_size: int = 128,
         batch_tokens: int | None = None,
         num_workers: int = 0,
@@ -134,6 +140,7 @@ class TranslationData(DataModule):
         self.train_size = train_size
         self.digits = digits
         self.generator_seed = generator_seed
+        self.test_all = test_all
         self.batch_size = batch_size
         self.batch_tokens = batch_tokens
         self._folder: Path | None = None
@@ -174,7 +181,10 @@ class TranslationData(DataModule):
             train_size=self.train_size,
             digits=self.digits,
             seed=self.generator_seed,
+            undivided=self.test_all,
         )
+        if self.test_all and self.trainer is not None and self.trainer.state.fn == "fit":
+            raise OptionError("With test_all the test pairs are the training pairs: it is no fit.")
         settings = {
             "layout": LAYOUT,
             "content": pairs.content,
@@ -274,9 +284,10 @@ class TranslationData(DataModule):
         shares = self.processor.unknown_share(texts.pair(row) for row in range(count))
         logger.info(
             "Read with the model's vocabulary: %.1f %% of source and %.1f %% of target tokens of "
-            "the test pairs are unknown.",
+            "the %d test pairs are unknown.",
             100 * shares[0],
             100 * shares[1],
+            len(texts),
         )
 
     # ---- batches

@@ -1,7 +1,7 @@
 """A bridge to torchtext: its vocabularies and word vectors become ours, and ours become its.
 
-torchtext is no longer developed; its last release needs torch 2.3 (`pip install
-'dlarch[torchtext]'`). Reading its objects needs only the objects; torchtext itself is imported
+torchtext is no longer developed; its last release needs torch 2.3 (in a checkout: `pip install -e
+'.[torchtext]'`). Reading its objects needs only the objects; torchtext itself is imported
 where one of its objects is made.
 """
 
@@ -178,7 +178,8 @@ def _torchtext() -> Any:
         import torchtext.vocab
     except (ImportError, OSError, AttributeError) as error:
         raise UserError(
-            f"torchtext cannot be imported ({error}); in an environment of its own, which needs"
-            " torch 2.3, type: pip install 'dlarch[torchtext]'"
+            f"torchtext cannot be imported ({error}); in a checkout of dlarch, with an environment"
+            " of its own and Python 3.11 or 3.12, for which there is torch 2.3.1, type:"
+            " pip install -e '.[torchtext]'"
         ) from error
     return torchtext

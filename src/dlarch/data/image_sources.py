@@ -1,0 +1,192 @@
+"""Labelled images by split, whatever they come from: the Hub, a folder, scikit-learn."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dlarch.data.resolve import (
+    LocalFile,
+    LocalFolder,
+    Resolved,
+    content_hash,
+    hub_classes,
+    hub_records,
+    hub_splits,
+    resolve_source,
+)
+from dlarch.errors import DataError, did_you_mean
+from dlarch.processing.image import RawImage
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+"""Endings of the files that are taken for images."""
+
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+"""Names of the folders that may stand above the class folders."""
+
+LabelledImage = tuple[RawImage, int]
+
+
+class ImageSource(ABC):
+    """Images that can be read as often as needed.
+
+    Attributes:
+        content: what the images depend on, in JSON types.
+    """
+
+    content: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """Names in the order of the labels."""
+
+    @property
+    @abstractmethod
+    def splits(self) -> list[str]:
+        """Which of "train", "validation" and "test" there are; "train" is among them."""
+
+    @abstractmethod
+    def read(self, split: str) -> Iterator[LabelledImage]:
+        """The images of a split with their labels, in their order."""
+
+
+class HubImages(ImageSource):
+    """A data set in the Hub's layout with a column of images and one of classes."""
+
+    def __init__(self, where: Resolved, image_column: str | None, label_column: str | None) -> None:
+        if isinstance(where, LocalFile):
+            raise DataError(f"{where.path} is a file; give the folder that holds the data set.")
+        self.where = where
+        self._names = hub_splits(where)
+        if "train" not in self._names:
+            raise DataError(f"{where} has no split train, only {', '.join(self._names)}.")
+        classes = hub_classes(where, image_column, label_column)
+        self._columns, self._classes = classes.columns, classes.names
+        self.content = {"hash": content_hash(where), "columns": list(self._columns)}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the labels."""
+        return self._classes
+
+    @property
+    def splits(self) -> list[str]:
+        """The official splits."""
+        return list(self._names)
+
+    def read(self, split: str) -> Iterator[LabelledImage]:
+        """The images of a split with their labels."""
+        image, label = self._columns
+        for row, record in enumerate(hub_records(self.where, self._names[split]), start=1):
+            number = record[label]
+            if not isinstance(number, int) or not 0 <= number < len(self._classes):
+                raise DataError(f"{self.where}, row {row} of {split}: {number!r} is no label.")
+            yield record[image], number
+
+
+class FolderImages(ImageSource):
+    """A folder with a folder of images per class, directly or within folders for the splits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._roots = {
+            split: folder / name
+            for split, names in SPLIT_FOLDERS.items()
+            for name in names
+            if (folder / name).is_dir()
+        }
+        if "train" not in self._roots:
+            self._roots = {"train": folder}
+        self._classes = _subfolders(self._roots["train"])
+        if len(self._classes) < 2:
+            raise DataError(
+                f"{self._roots['train']} needs at least two folders, one per class, with images."
+            )
+        for split, root in self._roots.items():
+            for name in _subfolders(root):
+                if name not in self._classes:
+                    raise DataError(
+                        f"{root / name}: there is no such class in train."
+                        f"{did_you_mean(name, self._classes)}"
+                    )
+            if not any(self._files(split)):
+                raise DataError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+        self.content = {"hash": content_hash(LocalFolder(folder))}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the class folders of the training images, sorted."""
+        return self._classes
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that have a folder."""
+        return list(self._roots)
+
+    def read(self, split: str) -> Iterator[LabelledImage]:
+        """The files of a split, sorted, class after class."""
+        yield from self._files(split)
+
+    def _files(self, split: str) -> Iterator[LabelledImage]:
+        for label, name in enumerate(self._classes):
+            for path in sorted((self._roots[split] / name).rglob("*")):
+                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                    yield path, label
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+class Digits(ImageSource):
+    """scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, which need no download."""
+
+    def __init__(self) -> None:
+        self.content = {"sklearn": "digits"}
+
+    @property
+    def class_names(self) -> list[str]:
+        """0 to 9."""
+        return [str(digit) for digit in range(10)]
+
+    @property
+    def splits(self) -> list[str]:
+        """There is no official test split."""
+        return ["train"]
+
+    def read(self, split: str) -> Iterator[LabelledImage]:  # noqa: ARG002
+        """All digits; their 17 shades, 0 to 16, become 0 to 255."""
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)
+        yield from zip(pixels, found.target.tolist(), strict=True)
+
+
+def open_images(
+    source: str, image_column: str | None = None, label_column: str | None = None
+) -> ImageSource:
+    """The images of a path or Hub id.
+
+    Raises:
+        DataError: it cannot be found or read, or holds no labelled images.
+    """
+    where = resolve_source(source)
+    if isinstance(where, LocalFolder) and not _in_hub_layout(where.path):
+        return FolderImages(where.path)
+    return HubImages(where, image_column, label_column)
+
+
+def _in_hub_layout(folder: Path) -> bool:
+    return next(folder.rglob("*.parquet"), None) is not None

@@ -1,0 +1,371 @@
+"""What data modules of labelled images share: the cache of pixels, batches, augmentation."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dlarch.batches import ImageBatch
+from dlarch.data.augment import Augmentation
+from dlarch.data.base import DataModule
+from dlarch.data.cache import cache_key, cached
+from dlarch.data.image_sources import ImageSource, open_images
+from dlarch.data.loading import bucketed_plan, evaluation_plan
+from dlarch.data.splits import SPLITS, Rows, carved, picked
+from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.processing import ImageProcessor, Processor
+from dlarch.processing.image import pixel_shape, read_pixels
+from dlarch.spec import DataSpec
+
+LAYOUT = 1
+"""Version of the cache's files."""
+
+CHUNK = 1000
+"""Images that are worked on at a time."""
+
+MOST_CARVED = 5000
+"""Images that are carved for validation, or a tenth of the split if that is less."""
+
+FINGERPRINT = "fingerprint"
+"""File of the cache that holds the content hash of the stored training split."""
+
+
+class ImageData(DataModule):
+    """Labelled images of one size, decoded once into uint8 pixels that are memory-mapped.
+
+    Official splits stay as they are; those that are missing are carved from train, at random but
+    always alike. Batches are gathered by index arithmetic; normalisation and augmentation run on
+    the whole batch, on the device. Without a Trainer, the loaders do both themselves.
+
+    Args:
+        source: where the images come from.
+        crop: pixels of black border out of which training images are cut at random.
+        flip: mirror half of the training images, left to right.
+        cutout: side in pixels of a black square in training images.
+        rotate: largest angle of training images in degrees.
+        scale: largest change of their size; 0.1 gives 0.9 to 1.1 times.
+        shift: largest shift as a share of the side.
+        batch_size: images per batch and process.
+        train_size: number of training images, picked at random but always alike; all when not
+            given.
+        validation_size: images carved from train where there is no official validation split; a
+            tenth, at most 5,000, when not given. With 0 all images are trained on, and validation
+            scores as many of them.
+        on_device: keep all pixels on the device.
+        num_workers: processes that make batches.
+        pin_memory: page-locked batches; when not given, if there is a CUDA device.
+        processor: of a trained model, to read new images as it did its own.
+    """
+
+    batch_type = ImageBatch
+    processor: ImageProcessor | None
+
+    image_shape: ClassVar[tuple[int, int, int] | None] = None
+    """(C, H, W) of the images where it is known beforehand; else the first image decides."""
+
+    def __init__(
+        self,
+        source: str,
+        crop: int = 0,
+        flip: bool = False,
+        cutout: int = 0,
+        rotate: float = 0.0,
+        scale: float = 0.0,
+        shift: float = 0.0,
+        batch_size: int = 128,
+        train_size: int | None = None,
+        validation_size: int | None = None,
+        on_device: bool = False,
+        num_workers: int = 0,
+        pin_memory: bool | None = None,
+        processor: Processor | None = None,
+    ) -> None:
+        super().__init__(num_workers, pin_memory, processor)
+        for name, value in {"batch_size": batch_size, "train_size": train_size}.items():
+            if value is not None and value < 1:
+                raise OptionError(f"{name} must be at least 1, not {value}.")
+        if validation_size is not None and validation_size < 0:
+            raise OptionError(f"validation_size must not be negative, but is {validation_size}.")
+        self.source = source
+        self.augmentation = Augmentation(crop, flip, cutout, rotate, scale, shift)
+        self.batch_size = batch_size
+        self.train_size = train_size
+        self.validation_size = validation_size
+        self.on_device = on_device
+        self._folder: Path | None = None
+        self._own: ImageProcessor | None = None
+        self._datasets: dict[str, PixelDataset] = {}
+        self._on_device: dict[str, Tensor] = {}
+
+    def open_source(self) -> ImageSource:
+        """The images as they are before the cache: of a folder or Hub id."""
+        return open_images(self.source)
+
+    def shape_of(self, source: ImageSource) -> tuple[int, int, int]:
+        """(C, H, W) that all images are brought to."""
+        if self.image_shape is not None:
+            return self.image_shape
+        return pixel_shape(next(iter(source.read("train")))[0])
+
+    @property
+    def has_shape(self) -> bool:
+        """Whether the shape is that of the data, not whatever a model reads."""
+        return self.image_shape is not None
+
+    # ---- making and opening the cache
+
+    def prepare_data(self) -> None:
+        """Decode the images; nothing when that is done."""
+        self._folder = self._cached()
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Open the cache."""
+        if self._folder is None:
+            self._folder = self._cached()
+        stored = ImageProcessor.load(self._folder)
+        given = None if self.processor is self._own else self.processor
+        if given is not None:
+            _check_given(given, stored)
+        self._datasets = self._divided(self._folder, stored.image_shape)
+        if given is None:
+            if self._own is None:
+                self._own = self._measured(stored)
+            self.processor = self._own
+        channels, height, width = stored.image_shape
+        train = self._datasets["train"]
+        content = (self._folder / FINGERPRINT).read_text(encoding="utf-8")
+        self.spec = DataSpec(
+            image_shape=(channels, height, width),
+            in_features=channels * height * width,
+            num_classes=len(stored.class_names),
+            fingerprint=hashlib.sha256(content.encode() + train.rows.tobytes()).hexdigest(),
+        )
+
+    def _cached(self) -> Path:
+        source = self.open_source()
+        shape = self.shape_of(source)
+        if isinstance(self.processor, ImageProcessor) and shape != self.processor.image_shape:
+            if self.has_shape:
+                raise MismatchError(
+                    f"The model reads images of {_called(self.processor.image_shape)}, the data "
+                    f"have {_called(shape)}."
+                )
+            shape = self.processor.image_shape
+        settings = {"layout": LAYOUT, "content": source.content, "shape": list(shape)}
+        build = partial(_decode, source=source, shape=shape)
+        return cached("images", cache_key(settings), build)
+
+    def _divided(self, folder: Path, shape: tuple[int, int, int]) -> dict[str, PixelDataset]:
+        """The three splits, as positions in those that are stored."""
+        stored = {s: PixelDataset(folder, s, shape) for s in SPLITS if _labels(folder, s).exists()}
+        count = len(stored["train"])
+        test = 0 if "test" in stored else count // 10
+        asked = self.validation_size
+        usual = min(MOST_CARVED, count // 10) if asked in (None, 0) else asked
+        assert usual is not None
+        validation = 0 if "validation" in stored else usual
+        if count - validation - test < 1:
+            raise OptionError(
+                f"There are {count} training images, of which {validation + test} would be carved "
+                "for validation and test: give a smaller validation_size."
+            )
+        rows = carved(count, validation, test)
+        if asked == 0 and "validation" not in stored:
+            rows["train"] = np.union1d(rows["train"], rows["validation"])
+        rows["train"] = picked(rows["train"], self.train_size)
+        parts = {split: stored["train"].but(rows=rows[split]) for split in SPLITS}
+        return parts | {split: stored[split] for split in stored if split != "train"}
+
+    def _measured(self, stored: ImageProcessor) -> ImageProcessor:
+        """The processor with mean and deviation of the training images."""
+        train = self._datasets["train"]
+        count = 0
+        total = squares = np.zeros(train.pixels.shape[-1])
+        for start in range(0, len(train), CHUNK):
+            chunk = train.pixels[train.rows[start : start + CHUNK]].astype(np.float64) / 255
+            count += chunk[..., 0].size
+            total = total + chunk.sum((0, 1, 2))
+            squares = squares + np.square(chunk).sum((0, 1, 2))
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        std = np.where(std > 0, std, 1.0)  # images of one colour
+        return ImageProcessor(stored.image_shape, mean.tolist(), std.tolist(), stored.class_names)
+
+    # ---- batches
+
+    def dataset(self, split: str) -> PixelDataset:
+        """The images of a split; finished images without a Trainer, else raw pixels."""
+        raw = self._datasets[split]
+        assert self.processor is not None
+        if self.trainer is not None:
+            return raw.but(by_position=True) if self.on_device else raw
+        augmentation = self.augmentation if split == "train" else None
+        return raw.but(finish=partial(_finished, self.processor, augmentation))
+
+    def training_plan(self, seed: int, epoch: int) -> list[Rows]:
+        """Batches in random order."""
+        return bucketed_plan(
+            np.ones(len(self._datasets["train"]), np.int8),
+            seed=seed,
+            epoch=epoch,
+            batch_size=self.batch_size,
+            world_size=self.world_size,
+            rank=self.rank,
+            join_single=True,
+        )
+
+    def evaluation_plan(self, split: str) -> list[Rows]:
+        """Batches in the order of the split."""
+        return evaluation_plan(
+            np.ones(len(self._datasets[split]), np.int8),
+            batch_size=self.batch_size,
+            world_size=self.world_size,
+            rank=self.rank,
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """Augment training images, normalise all; on the device."""
+        if self.trainer is None or not isinstance(batch, ImageBatch):
+            return batch
+        assert self.processor is not None
+        training = self.trainer.training
+        if self.on_device:
+            scoring = "test" if self.trainer.testing or self.trainer.predicting else "validation"
+            batch = self._gathered(batch, "train" if training else scoring)
+        return _finished(self.processor, self.augmentation if training else None, batch)
+
+    def _gathered(self, batch: ImageBatch, split: str) -> ImageBatch:
+        """A batch of positions with the pixels that lie on the device."""
+        if split not in self._on_device:
+            raw = self._datasets[split]
+            self._on_device[split] = torch.from_numpy(raw.pixels[raw.rows]).to(batch.image.device)
+        return batch._replace(image=self._on_device[split][batch.image])
+
+    def teardown(self, stage: str) -> None:
+        """Forget where a fit stood, and free the device."""
+        super().teardown(stage)
+        self._on_device = {}
+
+
+class PixelDataset:
+    """Images of the cache; indexing with an array of positions gives their batch.
+
+    Pickles as its arguments, so that a worker process opens its own map.
+
+    Args:
+        folder: of the cache.
+        split: as it is stored.
+        shape: (C, H, W).
+        rows: positions among the stored images; all when not given.
+        finish: what each batch is passed through.
+        by_position: positions (B,) in place of the pixels, which are elsewhere.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        shape: tuple[int, int, int],
+        rows: Rows | None = None,
+        finish: Callable[[ImageBatch], ImageBatch] | None = None,
+        by_position: bool = False,
+    ) -> None:
+        self.labels: NDArray[np.int64] = np.load(_labels(folder, split))
+        self.rows = np.arange(len(self.labels)) if rows is None else rows
+        channels, height, width = shape
+        size = (len(self.labels), height, width, channels)
+        self.pixels = np.memmap(_pixels(folder, split), np.uint8, mode="r", shape=size)
+        self.finish, self.by_position = finish, by_position
+        self._arguments: dict[str, Any] = {
+            "folder": folder, "split": split, "shape": shape, "rows": self.rows,
+            "finish": finish, "by_position": by_position,
+        }  # fmt: skip
+
+    def __reduce__(self) -> Any:
+        return partial(PixelDataset, **self._arguments), ()
+
+    def but(self, **changes: Any) -> PixelDataset:
+        """The same with other arguments."""
+        return PixelDataset(**self._arguments | changes)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Rows) -> ImageBatch:
+        rows = self.rows[index]
+        example = torch.from_numpy(np.asarray(index, dtype=np.int64))
+        batch = ImageBatch(
+            image=example if self.by_position else torch.from_numpy(self.pixels[rows]),
+            label=torch.from_numpy(self.labels[rows]),
+            example=example,
+        )
+        return batch if self.finish is None else self.finish(batch)
+
+
+def _finished(
+    processor: ImageProcessor, augmentation: Augmentation | None, batch: ImageBatch
+) -> ImageBatch:
+    """A batch of pixels (B, H, W, C) as normalised images (B, C, H, W)."""
+    pixels = batch.image if augmentation is None else augmentation(batch.image)
+    return batch._replace(image=processor.normalize(pixels))
+
+
+def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> None:
+    """Fill a folder of the cache."""
+    digest = hashlib.sha256()
+    for split in source.splits:
+        labels = array("q")
+        images = source.read(split)
+        with _pixels(folder, split).open("wb") as file:
+            while chunk := list(islice(images, CHUNK)):
+                pixels = np.stack([read_pixels(image, shape) for image, _ in chunk])
+                file.write(pixels.tobytes())
+                labels.extend(label for _, label in chunk)
+                if split == "train":
+                    digest.update(pixels.tobytes())
+        if not labels:
+            raise DataError(f"There are no images in split {split}.")
+        if split == "train":
+            digest.update(labels.tobytes())
+        np.save(_labels(folder, split), np.frombuffer(labels, dtype=np.int64))
+    channels = shape[0]
+    ImageProcessor(shape, [0.0] * channels, [1.0] * channels, source.class_names).save(folder)
+    (folder / FINGERPRINT).write_text(digest.hexdigest(), encoding="utf-8")
+
+
+def _pixels(folder: Path, split: str) -> Path:
+    return folder / f"{split}.pixels.uint8"
+
+
+def _labels(folder: Path, split: str) -> Path:
+    return folder / f"{split}.labels.npy"
+
+
+def _check_given(given: Any, stored: ImageProcessor) -> None:
+    """Compare a model's processor with the data.
+
+    Raises:
+        MismatchError: it is of another kind, or for other classes.
+    """
+    if not isinstance(given, ImageProcessor):
+        raise MismatchError(f"The model's processor is for {given.type} data, not for images.")
+    if given.class_names != stored.class_names:
+        raise MismatchError(
+            f"The model knows the classes {', '.join(given.class_names)}, the data have "
+            f"{', '.join(stored.class_names)}."
+        )
+
+
+def _called(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{height} x {width} pixels in {channels} colour{'s' if channels > 1 else ''}"
