@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
-from dlarch.callbacks.attention import AttentionMaps, attention_figure, figure_pixels
+from dlarch.callbacks.attention import AttentionMaps, attention_figure
+from dlarch.callbacks.figures import figure_pixels
 from dlarch.callbacks.protocols import TranslationSample
 
 

@@ -112,7 +112,7 @@ def test_restored_optimizer_takes_what_is_asked_for_now(cli, run):
      ("OneCycleLR", "--model.scheduler.max_lr 0.02 --model.scheduler.total_steps 100"),
      ("ReduceLROnPlateau", "--model.scheduler.patience 0")],
 )  # fmt: skip
-def test_a_scheduler_keeps_its_values_and_says_so(cli, here, scheduler, arguments):
+def test_a_scheduler_keeps_its_values_and_refuses_others(cli, here, scheduler, arguments):
     path = f"torch.optim.lr_scheduler.{scheduler}"
     run = cli(
         f"fit --config tiny --model.scheduler {path} {arguments} {QUICK} --trainer.max_steps 4"
@@ -121,11 +121,14 @@ def test_a_scheduler_keeps_its_values_and_says_so(cli, here, scheduler, argument
     assert outcome.code == 0, outcome.err
     assert "cannot be used" not in outcome.err
     expected = optimizer_settings(run)["lr"]
-    again = cli(f"fit --ckpt_path {run.folder} --trainer.max_steps 6 --model.optimizer.lr 5.0")
-    (line,) = [line for line in again.err.splitlines() if "cannot be used" in line]
-    assert line.startswith("The new lr of the optimizer")
-    assert scheduler in line
-    assert optimizer_settings(run)["lr"] < 0.1
+    before = fingerprint(run.folder)
+    again = f"fit --ckpt_path {run.folder} --trainer.max_steps 6"
+    complaint = cli(f"{again} --model.optimizer.lr 5.0").complaint
+    assert complaint.startswith("The new lr of the optimizer cannot be used")
+    assert scheduler in complaint
+    assert fingerprint(run.folder) == before
+    assert cli(f"{again} --model.optimizer.weight_decay 0.125").code == 0
+    assert optimizer_settings(run)["weight_decay"] == 0.125
     if scheduler == "ReduceLROnPlateau":
         assert optimizer_settings(run)["lr"] == expected
 

@@ -15,12 +15,20 @@ from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
 from dlarch import list_models
+from dlarch.nn import Constant, Initializer
 from dlarch.spec import FACT_NAMES
 from dlarch.tasks import LossCallable, OptimizerCallable, SchedulerCallable
 
 pytestmark = pytest.mark.parametrize("subject", list_models(), indirect=True)
 
-SEEDS = {bool: True, int: 3, float: 0.5, str: "other"}
+SEEDS = {
+    bool: True,
+    int: 3,
+    float: 0.5,
+    str: "other",
+    Initializer: Constant(0.07),
+    nn.Module: nn.CrossEntropyLoss(label_smoothing=0.3),
+}
 """What an optional argument is set to, whose default is None."""
 
 
@@ -124,7 +132,7 @@ def test_every_argument_changes_something(subject, helpers, tmp_path):
 
 def test_arguments_are_hparams_but_for_callables(subject):
     model = subject.make()
-    callables = {"loss", "optimizer", "scheduler"}
+    callables = {"loss", "optimizer", "scheduler", "initializer"}
     names = set(inspect.signature(subject.cls.__init__).parameters) - {"self"} - callables
     assert set(model.hparams) == names
     for name, value in model.hparams.items():
@@ -132,7 +140,9 @@ def test_arguments_are_hparams_but_for_callables(subject):
 
 
 def test_facts_are_called_as_in_the_spec(subject):
-    needed = list(inspect.signature(subject.cls.build).parameters)[1:]
-    assert set(needed) <= set(FACT_NAMES)
-    assert set(needed) <= set(subject.example()[0].facts())
-    assert set(needed) <= set(inspect.signature(subject.cls.__init__).parameters)
+    parameters = list(inspect.signature(subject.cls.build).parameters.values())[1:]
+    names = {parameter.name for parameter in parameters}
+    assert names <= set(FACT_NAMES)
+    assert names <= set(inspect.signature(subject.cls.__init__).parameters)
+    needed = {p.name for p in parameters if p.default is inspect.Parameter.empty}
+    assert needed <= set(subject.example()[0].facts())

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +41,27 @@ def translation_words(arguments, root: Path):
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return ["--data.train_size", "16"]
     folder = root / source
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "val", "test"):
         records = (json.dumps(dict(zip(languages, pair, strict=True))) for pair in pairs)
         (folder / f"{split}.jsonl").write_text("\n".join(records) + "\n", encoding="utf-8")
     return []
 
 
-LAYOUTS = {"translation": translation_words}
+def image_words(arguments, root: Path):
+    """Options for 16 images; the files are there."""
+    return ["--data.train_size", "16"]
+
+
+LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
+LAYOUTS |= {"translation": translation_words}
 """Data module to what writes its examples and gives the options for them."""
+
+IMAGES = {
+    "Translation": ("attention/0",),
+    "Supervised": ("confusion", "mistakes"),
+}
+"""Pictures that a task of each kind draws at a validation."""
 
 SHORT = [
     *("--trainer.max_steps", "2", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"),
@@ -61,7 +74,7 @@ SHORT = [
 
 def words(recipe, tmp_path, *more):
     name, arguments = settings(recipe)
-    options = LAYOUTS[name](arguments, tmp_path / "data")
+    options = LAYOUTS[name](arguments, Path(os.environ["DLARCH_DATA"]))
     return ["fit", "--config", recipe, *SHORT, *options, *more]
 
 
@@ -76,13 +89,11 @@ def metrics(tmp_path):
     return record["metrics"]
 
 
-def test_every_model_has_a_recipe_and_every_recipe_a_model():
+def test_every_model_has_a_recipe_and_every_recipe_a_model(helpers):
     served = {recipe.model for recipe in list_recipes()}
     assert served == set(list_models())
     for recipe in list_recipes():
-        assert (
-            model_info(recipe.model).load().batch_type is data_info(recipe.data).load().batch_type
-        )
+        assert helpers.takes(model_info(recipe.model).load(), data_info(recipe.data).load())
         assert recipe.data in LAYOUTS
 
 
@@ -96,7 +107,7 @@ def test_a_recipe_says_how_to_run_it_and_what_to_expect(recipe):
 
 
 @EACH
-def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys):
+def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helpers):
     assert main(words(recipe, tmp_path)) == 0, capsys.readouterr().err
     run = only_run(tmp_path)
     assert {"train/loss", "val/loss", "test/loss"} <= metrics(tmp_path).keys()
@@ -106,26 +117,21 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys):
     tags = events.Tags()
     scalars = set(tags["scalars"])
     assert {"train/loss", "train/lr", "gradients/total", "val/loss"} <= scalars
-    cls = model_info(next(r.model for r in list_recipes() if r.name == recipe)).load()
-    assert {f"val/{name}" for name in cls.metrics(None, "val")} <= scalars
+    subject = helpers.Subject(next(r.model for r in list_recipes() if r.name == recipe))
+    assert {f"val/{name}" for name in subject.make().metrics("val")} <= scalars
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
     logged = {tag for tag in scalars if tag.startswith(("train/", "val/", "test/", "gradients/"))}
     assert all(math.isfinite(e.value) for tag in logged for e in events.Scalars(tag))
-    assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
     hparams = events.PluginTagToContent("hparams")
     assert any("session_start_info" in tag for tag in hparams)
     assert sum(tag.startswith("hp/val/") for tag in scalars) == 1  # the metric that was watched
-    attention = [tag for tag in tags["images"] if tag.startswith("attention/")]
-    if recipe_attends(cls):
-        assert attention
-        for tag in attention:
-            pixels = np.asarray(Image.open(io.BytesIO(events.Images(tag)[-1].encoded_image_string)))
-            assert pixels.std() > 5
-
-
-def recipe_attends(cls):
-    """Whether the model's maps are drawn: those of every model but one whose output has none."""
-    return "attention" in (cls.__doc__ or "").lower()
+    task = model_info(subject.name).task
+    if task == "Translation":
+        assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
+    for tag in IMAGES[task]:
+        assert tag in tags["images"]
+        pixels = np.asarray(Image.open(io.BytesIO(events.Images(tag)[-1].encoded_image_string)))
+        assert pixels.std() > 5
 
 
 @EACH

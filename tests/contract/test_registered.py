@@ -44,13 +44,8 @@ def test_data_know_their_facts(data):
     assert data.batch_type._fields
 
 
-def test_some_model_takes_the_data(data):
-    takers = [name for name in list_models() if _batch_type(name) is data.batch_type]
-    assert takers
-
-
-def _batch_type(name):
-    return model_info(name).load().batch_type
+def test_some_model_takes_the_data(data, helpers):
+    assert any(helpers.takes(model_info(name).load(), data) for name in list_models())
 
 
 def test_batches_are_of_the_named_type_and_lead_with_their_examples(data):

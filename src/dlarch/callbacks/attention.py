@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from typing_extensions import override
 
+from dlarch.callbacks.figures import FAINT, INK, figure_pixels
 from dlarch.callbacks.protocols import (
     TranslationSample,
     shows,
@@ -40,7 +39,6 @@ FONT_SIZE = 8.64  # 12 pixels, where this font is crisp
 CHARACTER = FONT_SIZE * 0.602 / 72
 LINE = FONT_SIZE * 1.5 / 72
 LABEL_LENGTH, NOTE_LENGTH = 20, 80
-INK, FAINT = "#1b2733", "#6b7a89"
 WHITESPACE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "→", "\u00a0": "␣", "\u202f": "␣"})
 
 
@@ -179,15 +177,6 @@ def _fonts() -> list[str]:
     further = ("Noto Sans Mono CJK JP", "Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic")
     installed = {font.name for font in fontManager.ttflist}
     return ["DejaVu Sans Mono", "DejaVu Sans", *(name for name in further if name in installed)]
-
-
-def figure_pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Render a figure to (H, W, 3), each value 0..255, without pyplot's global state."""
-    canvas = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box is shown instead
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 class AttentionMaps(Callback):

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import override
 
+from dlarch.callbacks.figures import FAINT, INK
 from dlarch.callbacks.progress import current_metrics, monitor_of
 from dlarch.callbacks.protocols import no_failure, run_folder
 
 MAX_PANELS = 6
 SPLIT_COLOURS = {"train": "#5f9bd1", "val": "#d1495b", "test": "#3fa36b"}
-INK, FAINT = "#1b2733", "#6b7a89"
 
 
 def best_row(

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
+from numpy.typing import NDArray
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,23 @@ class TranslationSample:
     source_tokens: list[str]
     target_tokens: list[str]
     attention: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A validation image that was taken for another class.
+
+    Attributes:
+        pixels: (H, W, C), uint8.
+        label: its class.
+        predicted: the class that it was taken for.
+        probability: that the model gave to that class.
+    """
+
+    pixels: NDArray[np.uint8]
+    label: str
+    predicted: str
+    probability: float
 
 
 @runtime_checkable

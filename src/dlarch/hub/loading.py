@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from dlarch.errors import CheckpointError, OptionError, UnknownNameError, UserEr
 from dlarch.hub.stored import CONFIG_FILE, PROCESSOR_FILES, Stored, display_name, open_stored
 from dlarch.processing import Processor
 from dlarch.registry import check_init_args, find
-from dlarch.spec import FACT_NAMES, DataSpec
+from dlarch.spec import DataSpec, lacking_facts
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +116,7 @@ def _arguments(
     check_init_args(model_class, overrides)
     arguments = {name: _tuples(value) for name, value in stored.values["hparams"].items()}
     arguments |= overrides
-    build = getattr(model_class, "build", lambda: None)
-    needed = [name for name in inspect.signature(build).parameters if name in FACT_NAMES]
-    lacking = [name for name in needed if arguments.get(name) is None]
+    lacking = lacking_facts(getattr(model_class, "build", lambda: None), arguments)
     if lacking:
         raise CheckpointError(
             f"{stored.path} does not say {', '.join(lacking)}, without which the model has no "

@@ -28,7 +28,10 @@ from dlarch.spec import FACT_NAMES
 
 logger = logging.getLogger(__name__)
 
-USES = {"translate": ("translation", 'model.translate(["..."])')}
+USES = {
+    "translate": ("translation", 'model.translate(["..."])'),
+    "classify": ("image-classification", 'model.classify(["image.png"])'),
+}
 """Method of a task to the Hub's name of what it does and the example on the card."""
 
 OWN_CARD = "library_name: dlarch"
@@ -224,11 +227,14 @@ def _card(model_class: type[Any], config: dict[str, Any], name: str) -> str:
         entry = find("model", model)
         summary, paper = entry.summary, entry.paper
     method = next((method for method in USES if hasattr(model_class, method)), None)
+    kind, example = USES[method] if method else ("", "")
+    if config["processor"] == "table":
+        kind, example = "tabular-classification", "model.classify([[5.1, 3.5]])"
     tags = ["dlarch", *([model] if model else []), *([f"arxiv:{paper}"] if paper else [])]
     given = provenance["card"]
     front = {
         "library_name": "dlarch",
-        **({"pipeline_tag": USES[method][0]} if method else {}),
+        **({"pipeline_tag": kind} if method else {}),
         **given,
         "tags": list(dict.fromkeys([*tags, *given.get("tags", [])])),
     }
@@ -245,7 +251,7 @@ def _card(model_class: type[Any], config: dict[str, Any], name: str) -> str:
         "from dlarch import AutoModel",
         "",
         f'model = AutoModel.from_pretrained("{name}")',
-        *([USES[method][1]] if method else []),
+        *([example] if method else []),
         "```",
     ]
     if method:

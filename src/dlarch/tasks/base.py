@@ -22,6 +22,7 @@ from dlarch.callbacks.resume import KEY as RESUME_KEY
 from dlarch.callbacks.resume import ExactResume
 from dlarch.compat.checkpoint_io import FORMAT
 from dlarch.errors import CheckpointError, MismatchError, NonFiniteLossError
+from dlarch.nn import Initializer, initialize
 from dlarch.processing import Processor, processor_from_dict
 from dlarch.spec import DataSpec
 from dlarch.tasks import optimizers
@@ -36,6 +37,9 @@ SchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 LossCallable = nn.Module | Callable[[Tensor, Tensor], Tensor]
 """Mean loss of predictions and targets: a function or a `torch.nn` loss with its init_args."""
 
+InitializerCallable = Initializer | Callable[[Tensor], None]
+"""Draws a weight (outputs, inputs, ...) anew, in place."""
+
 LOSS_UNIT = 1000.0
 """Examples or tokens that the summed loss of a part of an optimizer step is divided by at first."""
 
@@ -49,6 +53,7 @@ class Task(BuiltFromFacts):
         optimizer: called with the parameters.
         scheduler: called with the optimizer.
         pictures: add the task's pictures to the loggers.
+        initializer: draws each weight anew after `build`; that of the model when not given.
     """
 
     batch_type: ClassVar[type | tuple[type, ...]]
@@ -65,8 +70,10 @@ class Task(BuiltFromFacts):
         optimizer: OptimizerCallable,
         scheduler: SchedulerCallable | None = None,
         pictures: bool = True,
+        initializer: InitializerCallable | None = None,
     ) -> None:
         super().__init__()
+        self.initializer = initializer
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.with_pictures = pictures
@@ -97,6 +104,11 @@ class Task(BuiltFromFacts):
     def pictures(self) -> list[Callback]:
         """The callbacks that draw what the task has to show."""
         return []
+
+    def _build(self, facts: dict[str, Any]) -> None:
+        super()._build(facts)
+        if self.initializer is not None:
+            initialize(self, self.initializer)
 
     # ---- what the Trainer asks for
 
@@ -283,10 +295,12 @@ class Task(BuiltFromFacts):
         """Log the hparams, with the facts of the data among them; check a resumed optimizer.
 
         Raises:
-            MismatchError: the checkpoint was made with another class of optimizer.
+            MismatchError: the checkpoint was made with another class of optimizer, or a scheduler
+                decides what was asked for.
         """
         optimizers.check_classes(self.trainer.optimizers, self._resumed_optimizers)
         self._asked = optimizers.settings(self.trainer.optimizers, self.optimizer_overrides)
+        optimizers.check_settings(self.trainer, self._asked)
         for logger in self.loggers:
             logger.log_hyperparams(dict(self.hparams))
 

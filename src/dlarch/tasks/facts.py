@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import lightning as L  # noqa: N812
 
 from dlarch.errors import MismatchError
-from dlarch.spec import FACT_NAMES, DataSpec
+from dlarch.spec import FACT_NAMES, DataSpec, lacking_facts
 
-CALLABLES = ("loss", "optimizer", "scheduler")
+CALLABLES = ("loss", "optimizer", "scheduler", "initializer")
 """Arguments that shape training alone; they are kept in config.yaml, not among the hparams."""
 
 
@@ -19,7 +19,8 @@ class BuiltFromFacts(L.LightningModule):
     """Makes its layers in the constructor when it knows enough, else from the data's spec.
 
     A subclass defines `build`, whose parameters are named in `dlarch.spec.FACT_NAMES`; nothing but
-    `build` makes layers.
+    `build` makes layers. Those with the default None are alternatives, of which one must be known:
+    `num_classes` for classes, or `out_features` for numbers.
     """
 
     if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class BuiltFromFacts(L.LightningModule):
             raise RuntimeError("save_hyperparameters must be called from the constructor")
         names = inspect.signature(type(self)).parameters
         values = {
-            name: caller.f_locals[name]
+            name: _settled(caller.f_locals[name])
             for name in names
             if name in caller.f_locals and name not in CALLABLES
         }
@@ -47,7 +48,7 @@ class BuiltFromFacts(L.LightningModule):
     def build_if_known(self) -> None:
         """Build now when all the facts that `build` needs were given."""
         facts = {name: self.hparams[name] for name in self._fact_names()}
-        if all(value is not None for value in facts.values()):
+        if not lacking_facts(self.build, facts):
             self._build(facts)
 
     def configure_model(self) -> None:
@@ -58,10 +59,10 @@ class BuiltFromFacts(L.LightningModule):
                 self._compare_facts(spec)
             return
         if spec is None:
-            missing = [name for name in self._fact_names() if self.hparams[name] is None]
+            missing = lacking_facts(self.build, self.hparams)
             raise MismatchError(
                 f"{type(self).__name__} must know {', '.join(missing)}: give the Trainer a dlarch "
-                f"data module (datamodule=...), or the model {missing[0]}=...."
+                f"data module (datamodule=...), or the model {missing[0].split()[0]}=...."
             )
         self._build(
             {
@@ -72,7 +73,7 @@ class BuiltFromFacts(L.LightningModule):
         self._compare_facts(spec)
 
     def _build(self, facts: dict[str, Any]) -> None:
-        lacking = [name for name, value in facts.items() if value is None]
+        lacking = lacking_facts(self.build, facts)
         if lacking:
             raise MismatchError(
                 f"{type(self).__name__} needs {', '.join(lacking)}, which these data do not have."
@@ -95,3 +96,8 @@ class BuiltFromFacts(L.LightningModule):
 
     def _trainer_data(self) -> Any:
         return getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
+
+
+def _settled(value: Any) -> Any:
+    """Lists as tuples, so that what YAML or JSON gave equals what Python gave."""
+    return tuple(map(_settled, value)) if isinstance(value, list) else value

@@ -15,9 +15,9 @@ class Ratio(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, exponential: bool = False) -> None:
+    def __init__(self, exponential: bool = False, root: bool = False) -> None:
         super().__init__()
-        self.exponential = exponential
+        self.exponential, self.root = exponential, root
         self.add_state("total", torch.zeros((), dtype=torch.float32), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float32), dist_reduce_fx="sum")
 
@@ -27,8 +27,10 @@ class Ratio(Metric):
         self.count = self.count + count
 
     def compute(self) -> Tensor:
-        """The ratio (its exponential, for perplexity); NaN when nothing was counted."""
+        """The ratio, its exponential (perplexity) or root; NaN when nothing was counted."""
         ratio: Tensor = self.total / self.count
+        if self.root:
+            return ratio.sqrt()
         return ratio.exp() if self.exponential else ratio
 
 
@@ -78,3 +80,30 @@ class CorpusBleu(Metric):
     def signature(self) -> str:
         """Signature of sacreBLEU, which makes the figure comparable."""
         return str(self.bleu.get_signature())
+
+
+class Confusion(Metric):
+    """Counts of true and predicted classes.
+
+    Args:
+        classes: K, number of classes.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        counts = torch.zeros(classes, classes, dtype=torch.int64)
+        self.add_state("counts", counts, dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, labels: Tensor) -> None:
+        """Add predicted and true classes, each (B,)."""
+        pairs = labels * self.classes + predicted
+        found = pairs.bincount(minlength=self.classes**2)
+        self.counts = self.counts + found.view(self.classes, self.classes)
+
+    def compute(self) -> Tensor:
+        """(K, K), a row for each true class."""
+        return self.counts

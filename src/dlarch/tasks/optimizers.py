@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,8 +10,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dlarch.errors import MismatchError, OptionError
-
-logger = logging.getLogger(__name__)
 
 Settings = list[list[dict[str, Any]]]
 """Values by name, of each parameter group of each optimizer."""
@@ -40,17 +37,26 @@ def settings(optimizers: Sequence[Optimizer], names: Iterable[str]) -> Settings:
     ]
 
 
-def restore_settings(trainer: L.Trainer, asked: Settings) -> None:
-    """Let the settings asked for win over the checkpoint's; a scheduler's are its own."""
+def check_settings(trainer: L.Trainer, asked: Settings) -> None:
+    """Compare the settings asked for with those that a scheduler decides.
+
+    Raises:
+        MismatchError: a scheduler goes on from the checkpoint, and would undo them.
+    """
     names = dict.fromkeys(name for groups in asked for group in groups for name in group)
-    if names and trainer.lr_scheduler_configs:
-        logger.warning(
-            "The new %s of the optimizer cannot be used: %s goes on with the values of the "
-            "checkpoint. Start a new run to change them.",
-            " and ".join(names),
-            " and ".join(type(plan.scheduler).__name__ for plan in trainer.lr_scheduler_configs),
-        )
-        return
+    for plan in trainer.lr_scheduler_configs:
+        kind = type(plan.scheduler).__name__
+        owned = {"lr"} | ({"momentum", "betas"} if kind in ("OneCycleLR", "CyclicLR") else set())
+        lost = [name for name in names if name in owned]
+        if lost:
+            raise MismatchError(
+                f"The new {' and '.join(lost)} of the optimizer cannot be used: {kind} goes on "
+                "with the values of the checkpoint. Leave it out, or start a new run."
+            )
+
+
+def restore_settings(trainer: L.Trainer, asked: Settings) -> None:
+    """Let the settings asked for win over the checkpoint's."""
     for optimizer, groups in zip(trainer.optimizers, asked, strict=True):
         for group, values in zip(optimizer.param_groups, groups, strict=True):
             group.update(values)

@@ -18,7 +18,12 @@ from dlarch.callbacks.protocols import TranslationSample
 from dlarch.callbacks.translations import TranslationTable
 from dlarch.processing.words import split_words
 from dlarch.spec import BOS, EOS, PAD, UNK, DataSpec
-from dlarch.tasks.base import LossCallable, OptimizerCallable, SchedulerCallable
+from dlarch.tasks.base import (
+    InitializerCallable,
+    LossCallable,
+    OptimizerCallable,
+    SchedulerCallable,
+)
 from dlarch.tasks.metrics import CorpusBleu, Ratio
 from dlarch.tasks.translator import Translator
 
@@ -41,6 +46,7 @@ class Translation(Translator):
         optimizer: called with the parameters.
         scheduler: called with the optimizer.
         pictures: draw attention and translations at each validation.
+        initializer: of the weights; torch's own when not given.
     """
 
     batch_type = TranslationBatch
@@ -53,8 +59,11 @@ class Translation(Translator):
         optimizer: OptimizerCallable,
         scheduler: SchedulerCallable | None = None,
         pictures: bool = True,
+        initializer: InitializerCallable | None = None,
     ) -> None:
-        super().__init__(optimizer=optimizer, scheduler=scheduler, pictures=pictures)
+        super().__init__(
+            optimizer=optimizer, scheduler=scheduler, pictures=pictures, initializer=initializer
+        )
         self.loss = loss
         self._fixed: list[TranslationBatch] = []
 

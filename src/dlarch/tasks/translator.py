@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -78,7 +79,11 @@ class Translator(Task):
 
         Returns:
             `n_best` hypotheses per source, best first (in the order drawn, for samples).
+
+        Raises:
+            OptionError: an option outside its range.
         """
+        _check_options(beam, length_penalty, n_best, temperature)
         memory = self.encode(source)
         state = self.first_state(memory)
         token = torch.full((len(source), 1), BOS, dtype=torch.long, device=source.device)
@@ -130,9 +135,15 @@ class Translator(Task):
 
         Returns:
             One translation per sentence, in the order given; a list of `n_best` when above 1.
+
+        Raises:
+            DataError: the sentences are no list of texts.
+            OptionError: an option outside its range.
+            MismatchError: the model has no processor to read text with.
         """
-        if isinstance(texts, str):
-            raise DataError("Give a list of sentences, not one sentence.")
+        _check_texts(texts)
+        _check_options(beam, length_penalty, n_best, temperature)
+        _check_count("batch_size", batch_size)
         if temperature == 0 and (top_k is not None or top_p is not None):
             raise OptionError("top_k and top_p need a temperature above 0, such as 1.")
         if temperature > 0 and beam > 1:
@@ -144,15 +155,17 @@ class Translator(Task):
         training = self.training
         self.eval()
         found: list[list[str]] = [[] for _ in texts]
-        for rows, source in self._by_length(texts, processor, batch_size):
-            hypotheses = self.search(
-                source.to(self.device), beam=beam, length_penalty=length_penalty, n_best=n_best,
-                temperature=temperature, top_k=top_k, top_p=top_p, max_length=max_length,
-                generator=generator,
-            )  # fmt: skip
-            for row, tokens in zip(rows, hypotheses.tokens.cpu(), strict=True):
-                found[row] = processor.decode(tokens)
-        self.train(training)
+        try:
+            for rows, source in self._by_length(texts, processor, batch_size):
+                hypotheses = self.search(
+                    source.to(self.device), beam=beam, length_penalty=length_penalty,
+                    n_best=n_best, temperature=temperature, top_k=top_k, top_p=top_p,
+                    max_length=max_length, generator=generator,
+                )  # fmt: skip
+                for row, tokens in zip(rows, hypotheses.tokens.cpu(), strict=True):
+                    found[row] = processor.decode(tokens)
+        finally:
+            self.train(training)
         return found if n_best > 1 else [translations[0] for translations in found]
 
     @staticmethod
@@ -171,3 +184,26 @@ class Translator(Task):
                 "or set model.processor."
             )
         return self.processor
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise DataError("Give a list of sentences, not one sentence.")
+    for place, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise DataError(f"Sentence {place} must be a text, not {text!r:.80}.")
+
+
+def _check_options(beam: int, length_penalty: float, n_best: int, temperature: float) -> None:
+    """Refuse also what the chosen way to decode has no use for."""
+    _check_count("beam", beam)
+    _check_count("n_best", n_best)
+    if not -10 <= length_penalty <= 10:
+        raise OptionError(f"length_penalty must be from -10 to 10, not {length_penalty}.")
+    if not 0 <= temperature < math.inf:
+        raise OptionError(f"temperature must be a number from 0 up, not {temperature}.")
+
+
+def _check_count(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise OptionError(f"{name} must be a whole number from 1 up, not {value}.")

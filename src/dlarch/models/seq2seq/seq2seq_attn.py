@@ -15,6 +15,7 @@ from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
     DecoderOutput,
+    InitializerCallable,
     LossCallable,
     OptimizerCallable,
     SchedulerCallable,
@@ -116,6 +117,7 @@ class Seq2SeqAttn(Translation):
         loss: called with logits (n, V) and targets (n,) of real tokens; a mean over them.
         optimizer: called with the parameters.
         scheduler: called with the optimizer; steps after each optimizer step.
+        initializer: of the weights of all layers but embeddings; torch's own when not given.
         pictures: draw attention and translations at each validation.
     """
 
@@ -137,9 +139,16 @@ class Seq2SeqAttn(Translation):
         loss: LossCallable = F.cross_entropy,
         optimizer: OptimizerCallable = lambda parameters: optim.Adam(parameters, lr=1e-3),
         scheduler: SchedulerCallable | None = None,
+        initializer: InitializerCallable | None = None,
         pictures: bool = True,
     ) -> None:
-        super().__init__(loss=loss, optimizer=optimizer, scheduler=scheduler, pictures=pictures)
+        super().__init__(
+            loss=loss,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            initializer=initializer,
+            pictures=pictures,
+        )
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec
 

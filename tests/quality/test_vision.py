@@ -1,0 +1,46 @@
+"""Networks that see, on MNIST: what a minute of one core must reach."""
+
+import json
+
+import pytest
+
+from dlarch.cli.main import main
+
+pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(autouse=True)
+def mnist():
+    """MNIST, or a skip that says so."""
+    from dlarch.data.resolve import HubId, resolve_source
+
+    if isinstance(resolve_source("ylecun/mnist"), HubId):
+        pytest.skip("needs $DLARCH_DATA/ylecun/mnist")
+
+
+def accuracy(folder, monkeypatch, words):
+    monkeypatch.setenv("DLARCH_RUNS", str(folder))
+    assert main(["fit", *words.split()]) == 0
+    (figures,) = folder.rglob("metrics.json")
+    return json.loads(figures.read_text())["metrics"]["test/accuracy"]
+
+
+def test_the_textbook_mlp_in_three_epochs(tmp_path, monkeypatch):
+    words = "--model mlp --data mnist --trainer.max_epochs 3 --seed_everything 1"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.965
+
+
+def test_the_cnn_in_one_epoch(tmp_path, monkeypatch):
+    words = "--config cnn_mnist --trainer.max_epochs 1 --model.widths [16,32] --data.rotate 0"
+    words += " --data.scale 0 --data.shift 0"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.985
+
+
+def test_a_hundred_images_are_learnt_by_heart(tmp_path, monkeypatch):
+    words = "--model mlp --data mnist --data.train_size 100 --data.batch_size 100"
+    words += " --trainer.max_steps 200 --trainer.max_epochs -1 --test_after_fit false"
+    words += " --trainer.check_val_every_n_epoch 100 --trainer.log_every_n_steps 200"
+    monkeypatch.setenv("DLARCH_RUNS", str(tmp_path))
+    assert main(["fit", *words.split()]) == 0
+    (figures,) = tmp_path.rglob("metrics.json")
+    assert json.loads(figures.read_text())["metrics"]["train/loss"] < 0.1
