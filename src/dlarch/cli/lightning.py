@@ -157,13 +157,22 @@ class CommandLine(LightningCLI):
         if hasattr(self.datamodule, "processor"):
             self.datamodule.processor = stored.processor()
         before = _values(stored.values.get("config") or {})
-        if not before or self.words.verb != "fit":
+        if not before:
             return
         changed = {
             name: (before.get(name), value)
             for name, value in _values(self._asked()).items()
             if before.get(name) != value
         }
+        for option in getattr(self.datamodule, "processor_options", ()):
+            theirs, ours = changed.get(f"data.{option}", (None, None))
+            if ours:
+                raise MismatchError(
+                    f"data.{option} is {ours} here and {theirs} in the checkpoint, whose "
+                    "vocabulary is used: leave it out, or train anew without --ckpt_path."
+                )
+        if self.words.verb != "fit":
+            return
         for name, (theirs, ours) in changed.items():
             if name == "model.scheduler" or name.startswith("model.scheduler."):
                 raise MismatchError(

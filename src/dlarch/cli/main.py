@@ -18,6 +18,7 @@ VERBS = {
     "test": ("dlarch.cli.lightning:run", "score a checkpoint on the test split"),
     "predict": ("dlarch.cli.lightning:run", "write down what a checkpoint predicts"),
     "translate": ("dlarch.cli.translate:run", "translate text with a trained model"),
+    "classify": ("dlarch.cli.classify:run", "tell the classes of images or rows of numbers"),
     "list": ("dlarch.cli.listing:run_list", "models and data, one per line"),
     "info": ("dlarch.cli.listing:run_info", "what a model or data module is; --layers its layers"),
     "recipes": ("dlarch.cli.listing:run_recipes", "list, show and copy the shipped recipes"),

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dlarch.errors import OptionError, UnknownNameError, did_you_mean
 
@@ -40,6 +40,30 @@ class OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Turn argparse's complaint into an error of ours."""
         raise OptionError(f"{message[:1].upper()}{message[1:]}. See `{self.prog} --help`.")
+
+
+def positive(text: str) -> int:
+    """A number of things, at least 1; for `type=` of an option."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+positive.__name__ = "int"  # argparse says "invalid int value"
+
+
+def move(model: Any, device: str) -> None:
+    """Bring a model to the device asked for.
+
+    Raises:
+        OptionError: there is no such device.
+    """
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:  # none such, or torch was built without it
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise OptionError(f"--device {device} cannot be used: {reason}.") from error
 
 
 def choose(verb: str, words: Sequence[str], choices: Sequence[str]) -> str:

@@ -27,20 +27,33 @@ def print_summary(result: RunResult, model: nn.Module) -> None:
         console.print(_samples(result))
     lines = [_epochs(result, bool(tested))]
     if result.run.folder.is_dir():
-        lines += ["", f"Run folder: {result.run.folder}", "Next:", *_next(result, model)]
+        lines += ["", f"Run folder: {result.run.folder}"]
+        commands = _next(result, model)
+        lines += ["Next:", *commands] if commands else []
     for line in lines:  # never broken: they are copied
         console.print(escape(line), soft_wrap=True)
 
 
 def _next(result: RunResult, model: nn.Module) -> list[str]:
-    folder = shlex.quote(str(result.run.folder))
-    commands = [f"  tensorboard --logdir {folder}"]
+    """Commands for what the run has left: logs, and a checkpoint."""
+    run = result.run
+    folder = shlex.quote(str(run.folder))
+    commands = []
+    if any(run.folder.rglob("events.out.tfevents.*")):
+        commands.append(f"  tensorboard --logdir {folder}")
+    if not _has_checkpoint(result):
+        return commands
     if result.samples and hasattr(model, "translate"):
         source = shlex.quote(result.samples[0].source)
         commands.append(f"  dlarch translate {folder} {source} --beam 5")
-    if result.run.last.is_file():
-        commands.append(f"  dlarch test --ckpt_path {folder}")
+    if getattr(getattr(model, "processor", None), "type", None) == "image":
+        commands.append(f"  dlarch classify {folder} IMAGE.png --top 3")
+    commands.append(f"  dlarch test --ckpt_path {folder}")
     return commands
+
+
+def _has_checkpoint(result: RunResult) -> bool:
+    return result.run.best.is_file() or result.run.last.is_file()
 
 
 def _layers(model: nn.Module) -> Table:
@@ -72,9 +85,13 @@ def _samples(result: RunResult) -> Table:
 
 
 def _epochs(result: RunResult, tested: bool) -> str:
-    chosen = "the last one" if result.best_epoch is None else f"epoch {result.best_epoch + 1}"
+    if result.best_epoch is not None:
+        chosen = f"epoch {result.best_epoch + 1}"
+    else:
+        chosen = "the last one" if _has_checkpoint(result) else "none was kept"
     ended = "stopped early" if result.stopped_early else "ended"
     return (
-        f"Best checkpoint{' (tested)' if tested else ''}: {chosen}; training {ended} in epoch "
-        f"{result.stopped_epoch + 1}; {result.minutes:.1f} minutes in all."
+        f"Best checkpoint{' (tested)' if tested and chosen != 'none was kept' else ''}: {chosen}; "
+        f"training {ended} in epoch {result.stopped_epoch + 1}; {result.minutes:.1f} minutes in "
+        "all."
     )

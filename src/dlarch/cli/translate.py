@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlarch.cli.options import OptionParser, print_text
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.cli.options import OptionParser, move, positive, print_text
+from dlarch.errors import DataError, MismatchError
 
 CHUNK = 512
 """Sentences that are translated before the next lines are read."""
@@ -32,11 +32,7 @@ def run(argv: list[str]) -> int:
             "batch_size", "seed",
         )
     }  # fmt: skip
-    try:
-        model.to(arguments.device)
-    except (RuntimeError, AssertionError) as error:  # no such device, or torch was built without it
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise OptionError(f"--device {arguments.device} cannot be used: {reason}.") from error
+    move(model, arguments.device)
     sentences = _sentences(arguments)
     while chunk := list(islice(sentences, CHUNK)):
         for found in model.translate(chunk, **options):
@@ -52,25 +48,18 @@ def _parser() -> OptionParser:
     parser.add_argument("text", nargs="*", help="sentences; none: lines of standard input")
     parser.add_argument("--file", type=Path, action="append", help="read a file line by line")
     parser.add_argument(
-        "--beam", type=_positive, default=1, help="hypotheses per sentence; 1 is greedy"
+        "--beam", type=positive, default=1, help="hypotheses per sentence; 1 is greedy"
     )
     parser.add_argument("--length_penalty", type=float, default=1.0, help="exponent of the length")
-    parser.add_argument("--n_best", type=_positive, default=1, help="translations per sentence")
+    parser.add_argument("--n_best", type=positive, default=1, help="translations per sentence")
     parser.add_argument("--temperature", type=_not_negative, default=0.0, help="above 0: draw")
-    parser.add_argument("--top_k", type=_positive, help="draw among the k most probable tokens")
+    parser.add_argument("--top_k", type=positive, help="draw among the k most probable tokens")
     parser.add_argument("--top_p", type=float, help="draw among tokens that hold this share")
-    parser.add_argument("--max_length", type=_positive, help="tokens at the most")
-    parser.add_argument("--batch_size", type=_positive, default=64, help="sentences at a time")
+    parser.add_argument("--max_length", type=positive, help="tokens at the most")
+    parser.add_argument("--batch_size", type=positive, default=64, help="sentences at a time")
     parser.add_argument("--seed", type=int, help="of the draws")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _not_negative(text: str) -> float:
@@ -80,7 +69,7 @@ def _not_negative(text: str) -> float:
     return value
 
 
-_positive.__name__, _not_negative.__name__ = "int", "float"  # argparse says "invalid int value"
+_not_negative.__name__ = "float"  # argparse says "invalid float value"
 
 
 def _sentences(arguments: argparse.Namespace) -> Iterator[str]:
@@ -89,6 +78,10 @@ def _sentences(arguments: argparse.Namespace) -> Iterator[str]:
         try:
             with path.open(encoding="utf-8") as lines:
                 yield from (line.rstrip("\r\n") for line in lines)
+        except FileNotFoundError as error:
+            raise DataError(f"There is no file '{path}'.") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 (byte {error.start}).") from error
     if not arguments.text and not arguments.file:

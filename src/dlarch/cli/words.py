@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import re
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from dlarch import registry
 from dlarch.compat.parser import flattened, option_name, renamed
-from dlarch.errors import DataError, OptionError, UserError, did_you_mean
-from dlarch.hub.stored import Stored, open_stored
+from dlarch.errors import CheckpointError, DataError, OptionError, UserError, did_you_mean
+from dlarch.hub.stored import Stored, open_stored, rename_arguments
 from dlarch.recipes import find_recipe, list_recipes
 from dlarch.runs import Run, newest_run, resolve_checkpoint
 
@@ -40,6 +42,10 @@ OWN_OPTIONS = {
 SECTIONS = ("model", "data", "trainer", "ckpt_path", "weights_only", "verbose", *OWN_OPTIONS)
 """What may stand at the left margin of a recipe."""
 
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
+_HARMLESS = ("torch.nn.", "torch.optim.", "lightning.pytorch.", "dlarch.")
+"""Where the classes are that a stored configuration may name."""
+
 _SHORT_NAMES = (
     "torch.optim",
     "torch.optim.lr_scheduler",
@@ -60,11 +66,7 @@ def class_path(kind: str, name: str) -> str:
 
 def registry_name(kind: str, path: str) -> str:
     """The registry name of a class path; the path itself where there is none."""
-    for name in registry.list_models() if kind == "model" else registry.list_data():
-        entry = registry.find("model" if kind == "model" else "data", name)
-        if f"{entry.module}.{entry.qualname}" == path:
-            return name
-    return path
+    return registry.stored_name("model" if kind == "model" else "data", path)
 
 
 class Words:
@@ -114,6 +116,9 @@ class Words:
                 continue
             name = option_name(option.lstrip("-"))
             takes_name = name in KINDS or option in ("--model.help", "--data.help")
+            bare = not equals and (not rest or rest[0].startswith("--"))
+            if bare and "." in option and not option.endswith(".help"):
+                raise OptionError(f"{option} needs a value.")
             if option not in ("--config", "-c", "--ckpt_path") and not takes_name:
                 self.given.append((name, value if equals else (rest[0] if rest else None)))
                 options.append(word)
@@ -171,7 +176,11 @@ class Words:
         run = Run(self.checkpoint.parent.parent)
         in_run = self.checkpoint.parent == run.checkpoints and run.config.is_file()
         config = read_recipe(run.config) if in_run else self.stored.values.get("config")
-        if not isinstance(config, dict):
+        if isinstance(config, dict):
+            if not in_run:
+                _check_foreign(config, self.checkpoint)
+            config = self._by_names_of_today(config)
+        else:
             if not recipes:
                 raise OptionError(
                     f"{self.checkpoint} does not say how it was made: name its recipe with "
@@ -185,6 +194,17 @@ class Words:
             self.recipe = run.folder.parent.name
         self.given = [*flattened(config), *self.given]
         return [("--config", json.dumps(renamed(config, class_path)))]
+
+    def _by_names_of_today(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A stored configuration with the model's arguments as they are called now."""
+        section = config.get("model")
+        if self.stored is None or not isinstance(section, dict):
+            return config
+        arguments = section.get("init_args")
+        if not isinstance(arguments, dict):
+            return config
+        named = rename_arguments(self.stored.values.get("model"), arguments)
+        return {**config, "model": {**section, "init_args": named}}
 
     @property
     def resumed_step(self) -> int | None:
@@ -214,6 +234,49 @@ class Words:
             if loaded is not None:
                 names |= {f"{prefix}.{name}": None for name in inspect.signature(loaded).parameters}
         return list(names)
+
+
+def _check_foreign(config: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse to import what a configuration that came with a checkpoint names.
+
+    Such a file may be a stranger's: registered models and data, and the classes of torch, Lightning
+    and dlarch, are all that it may ask for.
+
+    Raises:
+        CheckpointError: it names anything else.
+    """
+    for kind in KINDS:
+        section = config.get(kind)
+        path = section.get("class_path") if isinstance(section, dict) else section
+        if isinstance(path, str) and "." in path:
+            _refuse_code(path, checkpoint)
+    for text in _strings({**config, **{kind: _arguments(config.get(kind)) for kind in KINDS}}):
+        root = text.partition(".")[0]
+        if _DOTTED.fullmatch(text) and not text.startswith(_HARMLESS) and find_spec(root):
+            _refuse_code(text, checkpoint)
+
+
+def _refuse_code(path: str, checkpoint: Path) -> NoReturn:
+    raise CheckpointError(
+        f"{checkpoint} asks for {path}, code that is not dlarch's: if you know who made the "
+        "checkpoint, name the recipe that it was made with, --config RECIPE."
+    )
+
+
+def _arguments(section: Any) -> Any:
+    return section.get("init_args") if isinstance(section, dict) else None
+
+
+def _strings(values: Any) -> Iterator[str]:
+    """All texts of a configuration."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict):
+        for value in values.values():
+            yield from _strings(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _strings(value)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -247,6 +310,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
             raise OptionError(f"{path} has the unknown section {name}.{hint}")
     for kind in KINDS:
         section = values.get(kind, "")
+        if isinstance(section, dict):
+            stray = [
+                key for key in section if key not in ("class_path", "init_args", "dict_kwargs")
+            ]
+            if stray and "class_path" in section:
+                raise OptionError(
+                    f"{path}: put {', '.join(map(str, stray))} of {kind} under init_args, indented."
+                )
         path_given = section.get("class_path", "") if isinstance(section, dict) else section
         if not isinstance(path_given, str):
             raise OptionError(

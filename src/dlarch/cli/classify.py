@@ -1,0 +1,54 @@
+"""`dlarch classify RUN FILE ...`: the classes of images, or of rows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from dlarch.cli.options import OptionParser, move, positive, print_text
+from dlarch.errors import DataError, MismatchError
+
+CHUNK = 256
+"""Inputs that are classified at a time."""
+
+
+def run(argv: list[str]) -> int:
+    """Print a line per input: what it is, and its classes with their probabilities."""
+    arguments = _parser().parse(argv)
+    from dlarch.hub import AutoModel  # torch is imported here: --help must not wait for it
+
+    model = AutoModel.from_pretrained(arguments.run)
+    if not hasattr(model, "classify"):
+        raise MismatchError(f"{type(model).__name__} does not classify.")
+    move(model, arguments.device)
+    inputs = iter(arguments.input)
+    while chunk := list(islice(inputs, CHUNK)):
+        found = model.classify(list(_read(chunk, model)), top=arguments.top)
+        for word, predictions in zip(chunk, found, strict=True):
+            classes = (f"{name}\t{probability:.4f}" for name, probability in predictions)
+            print_text("\t".join((word, *classes)))
+    return 0
+
+
+def _parser() -> OptionParser:
+    parser = OptionParser("classify", "Tell the classes of images, or of rows of numbers.")
+    parser.add_argument("run", help="run folder, checkpoint, pretrained folder or Hub id")
+    parser.add_argument(
+        "input", nargs="+", help="image files; for a model of tables rows such as 5.1,3.5,1.4"
+    )
+    parser.add_argument("--top", type=positive, default=1, help="classes per input")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    return parser
+
+
+def _read(words: list[str], model: Any) -> Iterator[Any]:
+    """The inputs that words of the command line mean."""
+    for word in words:
+        if getattr(model.processor, "type", None) != "table":
+            yield word
+            continue
+        try:
+            yield [float(number) for number in word.split(",")]
+        except ValueError as error:
+            raise DataError(f"'{word}' is no row of numbers, such as 5.1,3.5,1.4.") from error
