@@ -1,8 +1,10 @@
 """Draw the pictures of the documentation: of the data, and with --run of a finished run.
 
-python docs/make_plots.py                  writes images/dates_*.png, and images/multi30k_*.png if
-                                           $DLARCH_DATA holds bentrevett/multi30k
-python docs/make_plots.py --run RUN        writes images/RECIPE_errors.png, images/RECIPE_curves.png
+python docs/make_plots.py               writes images/DATA_*.png: of dates and digits, and, if
+                                        $DLARCH_DATA holds them, of multi30k and mnist
+python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and RECIPE_errors.png of a
+                                        translator, RECIPE_confusion.png and, if there are any,
+                                        RECIPE_mistakes.png of a classifier of images
 """
 
 from __future__ import annotations
@@ -20,16 +22,23 @@ import numpy as np
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 import dlarch
+from dlarch.callbacks.classes import confusion_figure, mistakes_figure
+from dlarch.callbacks.protocols import Mistake
 from dlarch.data.generators.dates import date_pairs, date_styles
 from dlarch.data.pairs import open_pairs
 from dlarch.runs import Run, runs_root
 
 IMAGES = Path(__file__).parent / "images"
 SOURCE, TARGET, ERROR = "#1f5fa8", "#5f9bd1", "#d1495b"
-MULTI30K = "bentrevett/multi30k"
+SPLITS = {"train": SOURCE, "validation": TARGET, "test": "#c3cdd8"}
+MULTI30K, MNIST = "bentrevett/multi30k", "ylecun/mnist"
 LENGTH_BINS = 8
+SAMPLES = 4
+"""Images of each class that are shown."""
+MOST_MISTAKES = 16
 
 
 class Score(NamedTuple):
@@ -51,11 +60,19 @@ def main() -> None:
         draw_run(options.run, options.images)
         return
     draw_dates(options.images)
-    if (Path(os.environ.get("DLARCH_DATA", "")) / MULTI30K).is_dir():
+    if found(MULTI30K):
         draw_multi30k(options.images)
+    draw_images("digits", options.images)
+    if found(MNIST):
+        draw_images("mnist", options.images)
 
 
-# ---- the data
+def found(name: str) -> bool:
+    """Whether a data set of the Hub lies on this machine."""
+    return (Path(os.environ.get("DLARCH_DATA", "")) / name).is_dir()
+
+
+# ---- pairs of sentences
 
 
 def draw_dates(images: Path) -> None:
@@ -109,24 +126,76 @@ def style_of_sources(source_language: str, target_language: str) -> dict[str, st
     return {style.source(day): style.name for style in styles for day in days}
 
 
+# ---- images
+
+
+def draw_images(name: str, images: Path) -> None:
+    """The first images of each class, and how many images each class has."""
+    data = dlarch.create_data(name)
+    data.prepare_data()
+    data.setup()
+    classes = data.processor.class_names
+    counts = {}
+    for split in SPLITS:
+        stored = data.dataset(split)
+        counts[split] = np.bincount(stored.labels[stored.rows], minlength=len(classes))
+        print(f"{name} {split}: {counts[split].sum()} images, per class {counts[split].tolist()}")
+    draw_samples(data.dataset("train"), data.processor, images / f"{name}_samples.png")
+    draw_counts(classes, counts, images / f"{name}_classes.png")
+
+
+def draw_samples(images: object, processor: object, path: Path) -> None:
+    """A column for each class."""
+    classes = processor.class_names
+    figure = Figure(figsize=(0.62 * len(classes), 0.62 * SAMPLES + 0.25), dpi=80)
+    figure.subplots_adjust(0.005, 0.01, 0.995, 0.92, wspace=0.08, hspace=0.08)
+    labels = images.labels[images.rows]
+    for column, name in enumerate(classes):
+        batch = images[np.flatnonzero(labels == column)[:SAMPLES]]
+        for row, pixels in enumerate(processor.decode(batch.image)):
+            axes = figure.add_subplot(SAMPLES, len(classes), row * len(classes) + column + 1)
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(name, fontsize=9, pad=3)
+    save(figure, path)
+
+
+def draw_counts(classes: list[str], counts: dict[str, NDArray[np.int64]], path: Path) -> None:
+    """Images per class, the splits one after the other."""
+    figure, axes = figure_with("images", 6.2, 2.8)
+    before = np.zeros(len(classes), dtype=np.int64)
+    for split, colour in SPLITS.items():
+        axes.barh(classes, counts[split], left=before, color=colour, label=split)
+        before = before + counts[split]
+    axes.invert_yaxis()
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    save(figure, path)
+
+
 # ---- a run
 
 
 def draw_run(run: str, images: Path) -> None:
     folder = Path(run) if Path(run).is_dir() else runs_root() / run
     recipe = folder.resolve().parent.name
-    options = yaml.safe_load(Run(folder).config.read_text(encoding="utf-8"))["data"]["init_args"]
-    options |= {"num_workers": 0, "processor": None}
+    asked = yaml.safe_load(Run(folder).config.read_text(encoding="utf-8"))["data"]
     model = dlarch.AutoModel.from_pretrained(folder)
-    data = dlarch.create_data("translation", **options | {"processor": model.processor})
+    options = asked["init_args"] | {"num_workers": 0, "processor": model.processor}
+    data = dlarch.create_data(asked["class_path"], **options)
     data.prepare_data()
     data.setup("test")
-    scores = score(model, data)
-    draw_errors(scores, options, images / f"{recipe}_errors.png")
-    curves = folder / "learning_curves.png"
+    if hasattr(model, "translate"):
+        draw_errors(score(model, data), options, images / f"{recipe}_errors.png")
+    elif model.classifies:
+        draw_classes(model, data, images / recipe)
+    curves = folder / "learning_curves.png"  # drawn when the fit ended
     if curves.is_file():
         shutil.copyfile(curves, images / f"{recipe}_curves.png")
         print(images / f"{recipe}_curves.png")
+
+
+# ---- a run of a translator
 
 
 def score(model: object, data: object) -> list[Score]:
@@ -191,6 +260,46 @@ def by_length(scores: Iterable[Score]) -> dict[str, list[Score]]:
         if part:
             parts.setdefault(f"{part[0].length} to {part[-1].length}", []).extend(part)
     return parts
+
+
+# ---- a run of a classifier
+
+
+def draw_classes(model: object, data: object, stem: Path) -> None:
+    """Confusion matrix of the test split, and the surest mistakes if they are images."""
+    counts, mistakes = judge(model, data)
+    names = model.class_names()
+    save(confusion_figure(counts, names), stem.with_name(f"{stem.name}_confusion.png"))
+    print(f"{stem.name}: {counts.sum() - np.trace(counts)} mistakes in {counts.sum()}")
+    wrong = counts - np.diag(np.diag(counts))
+    for place in np.argsort(wrong, axis=None, kind="stable")[::-1][:10]:
+        true, taken = np.unravel_index(place, wrong.shape)
+        if wrong[true, taken]:
+            print(f"{names[true]} taken for {names[taken]}: {wrong[true, taken]} times")
+    if mistakes:
+        save(mistakes_figure(mistakes), stem.with_name(f"{stem.name}_mistakes.png"))
+
+
+def judge(model: object, data: object) -> tuple[NDArray[np.int64], list[Mistake]]:
+    """Counts of true and predicted classes (K, K), and the mistakes of highest probability."""
+    import torch
+
+    names = model.class_names()
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    mistakes: list[Mistake] = []
+    with torch.inference_mode():
+        for inputs, labels, _ in data.test_dataloader():
+            sure, taken = model(inputs).softmax(1).max(1)
+            np.add.at(counts, (labels.numpy(), taken.numpy()), 1)
+            if inputs.dim() != 4:  # rows of a table
+                continue
+            wrong = (taken != labels).nonzero()[:, 0]
+            mistakes += [
+                Mistake(pixels, names[labels[row]], names[taken[row]], float(sure[row]))
+                for row, pixels in zip(wrong, model.processor.decode(inputs[wrong]), strict=True)
+            ]
+    mistakes.sort(key=lambda mistake: -mistake.probability)
+    return counts, mistakes[:MOST_MISTAKES]
 
 
 # ---- figures
