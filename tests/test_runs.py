@@ -110,3 +110,23 @@ def test_missing_path_and_empty_run_are_refused(root):
     run = make(root, "x/2026-01-01_00-00-00")
     with pytest.raises(CheckpointError, match=r"has no best checkpoint"):
         resolve_checkpoint(str(run.folder))
+
+
+def test_a_run_exists_once_training_has_started_in_it(root):
+    run = make(root, "x/2026-01-01_00-00-00", "last")
+    assert not run.exists
+    run.spec.touch()
+    assert run.exists
+
+
+def test_name_of_a_recipe_means_its_newest_run_and_never_an_older_one(root):
+    make(root, "x/2026-01-01_00-00-00", "last", "best")
+    newest = make(root, "x/2026-01-02_00-00-00", "last", "best")
+    make(root, "y/2026-01-03_00-00-00", "last", "best")
+    assert resolve_checkpoint("x") == newest.best
+    assert resolve_checkpoint("x", prefer="last") == newest.last
+    assert resolve_checkpoint(str(root / "x")) == newest.best
+    newest.best.unlink()
+    newest.last.unlink()
+    with pytest.raises(CheckpointError, match=r"2026-01-02_00-00-00 has no best checkpoint"):
+        resolve_checkpoint("x")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import optim
 
@@ -174,5 +174,91 @@ def test_a_refused_resume_leaves_the_run_as_it_was(result):
     other = dlarch.create_model("seq2seq_attn", **{**SIZES, "hidden_size": 9})
     with pytest.raises(MismatchError, match="hidden_size is 9 here and 8 in the checkpoint"):
         fit(other, pairs(), ckpt_path=result.run.folder, max_epochs=2)
+    with pytest.raises(OptionError, match="val/bleuu"):
+        fit(ckpt_path=result.run.folder, max_epochs=2, monitor="val/bleuu")
     after = {path: path.read_bytes() for path in result.run.folder.rglob("*") if path.is_file()}
     assert after == before
+
+
+def files() -> set[Path]:
+    return set(Path("runs").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        ({"monitor": "val/bleuu"}, "'val/bleuu', .*Did you mean 'val/bleu'.* It logs train/loss, "),
+        ({"monitor": "val/bleuu", "fast_dev_run": 1}, "'val/bleuu'"),
+        ({"monitor": "val/bleuu", "num_sanity_val_steps": 0}, "'val/bleuu'"),
+        ({"callbacks": EarlyStopping("val/los")}, "'val/los', .*Did you mean 'val/loss'"),
+        ({"callbacks": [ModelCheckpoint(monitor="test/loss")]}, "'test/loss', .*Did you mean '"),
+    ],
+)
+def test_a_metric_that_is_not_logged_is_refused_before_the_first_step(here, options, pattern):
+    class Steps(Callback):
+        taken = 0
+
+        def on_train_batch_start(self, *_):
+            self.taken += 1
+
+    before, steps = files(), Steps()
+    given = options.get("callbacks", [])
+    callbacks = [*(given if isinstance(given, list) else [given]), steps]
+    with pytest.raises(OptionError, match=pattern):
+        fit(**{**options, "callbacks": callbacks})
+    assert steps.taken == 0
+    assert files() == before
+
+
+def test_a_metric_that_only_a_validation_shows_can_be_monitored_and_resumed(here):
+    class Extra(Callback):
+        def on_validation_epoch_end(self, _, module):
+            module.log("val/extra", 1.0)
+
+    stop = {"limit_val_batches": 1, "limit_test_batches": 1}
+    part = fit(monitor="val/extra", max_steps=2, callbacks=[Extra()], **stop)
+    assert not part.run.best.exists()  # there was no validation yet
+    more = fit(monitor="val/extra", callbacks=[Extra()], ckpt_path=part.run.folder, **stop)
+    assert more.run.folder.samefile(part.run.folder)
+    assert part.run.best.is_file()
+
+
+def test_record_keeps_the_first_command_and_adds_up_the_minutes(here, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["first.py"])
+    short = {"limit_test_batches": 1, "limit_val_batches": 1}
+    part = fit(max_steps=1, **short)
+    assert "resumed" not in json.loads(part.run.metrics.read_text())
+    checkpoint = torch.load(part.run.last, weights_only=True)
+    state = checkpoint["callbacks"]["RunFiles"]
+    assert 0 < state["minutes"] <= part.minutes
+    state["minutes"] = 100.0  # of a long run
+    torch.save(checkpoint, part.run.last)
+    for limit, name in ((2, "first.py"), (3, "second.py"), (4, "second.py")):
+        monkeypatch.setattr("sys.argv", [name, "--more"] if name == "second.py" else [name])
+        result = fit(max_steps=limit, ckpt_path=part.run.folder, **short)
+    record = json.loads(part.run.metrics.read_text())
+    assert record["command"] == "first.py"
+    assert record["resumed"] == ["second.py --more"]
+    assert 100 < result.minutes < 110
+    assert record["minutes"] == pytest.approx(result.minutes, abs=0.01)
+
+
+def test_a_folder_called_checkpoints_is_no_run(result, here):
+    Path("checkpoints").mkdir()
+    copy = Path("checkpoints/copy.ckpt")
+    copy.write_bytes(result.run.last.read_bytes())
+    before = {path for path in here.iterdir() if path.name != "runs"}
+    more = fit(ckpt_path=copy, max_epochs=2, limit_val_batches=1, limit_test_batches=1)
+    assert more.run.folder.parent == Path("runs/seq2seq_attn")
+    assert not more.run.folder.samefile(result.run.folder)
+    assert {path for path in here.iterdir() if path.name != "runs"} == before
+    assert [path.name for path in Path("checkpoints").iterdir()] == ["copy.ckpt"]
+
+
+def test_options_that_would_take_a_run_its_files_are_refused(here):
+    before = files()
+    with pytest.raises(OptionError, match="set DLARCH_RUNS to"):
+        fit(default_root_dir="elsewhere")
+    with pytest.raises(OptionError, match="barebones switches off"):
+        fit(barebones=True)
+    assert files() == before

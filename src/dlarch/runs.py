@@ -27,6 +27,11 @@ class Run:
             return self.folder.name
 
     @property
+    def exists(self) -> bool:
+        """Whether training has started in it, and not just a folder `checkpoints` lies in it."""
+        return self.spec.is_file()
+
+    @property
     def config(self) -> Path:
         """What was asked for; runs again with `dlarch fit --config`."""
         return self.folder / "config.yaml"
@@ -102,11 +107,15 @@ def newest_run(recipe_name: str | None = None) -> Run:
         RunError: there is none.
     """
     parent = runs_root() / _folder_name(recipe_name) if recipe_name else runs_root()
-    pattern = "*" if recipe_name else "**/*"
-    runs = [path for path in parent.glob(pattern) if _RUN_NAME.fullmatch(path.name)]
-    if not runs:
+    run = _newest_in(parent, "*" if recipe_name else "**/*")
+    if run is None:
         raise RunError(f"There is no run in {parent}. `dlarch fit` makes one.")
-    return Run(max(runs, key=_start))
+    return run
+
+
+def _newest_in(parent: Path, pattern: str = "*") -> Run | None:
+    runs = [path for path in parent.glob(pattern) if _RUN_NAME.fullmatch(path.name)]
+    return Run(max(runs, key=_start)) if runs else None
 
 
 def resolve_checkpoint(
@@ -115,7 +124,8 @@ def resolve_checkpoint(
     """The checkpoint file that `text` means.
 
     Args:
-        text: "last" or "best" (of the newest run of `recipe`), a run folder, or a file.
+        text: "last" or "best" (of the newest run of `recipe`), a run folder, a folder of runs, of
+            which the newest is meant, or a file.
         recipe: name of the recipe; None takes the newest run of any.
         prefer: which checkpoint of a run folder. Where there is no best one yet, the last one is
             taken; never the other way round, because only the last resumes exactly.
@@ -141,6 +151,8 @@ def resolve_checkpoint(
             "Give a file, a run folder, 'last' or 'best'."
         )
     run = Run(path.parent if path.name == "checkpoints" else path)
+    if not run.checkpoints.is_dir():
+        run = _newest_in(path) or run
     candidates = (run.last,) if prefer == "last" else (run.best, run.last)
     for candidate in candidates:
         if candidate.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -31,7 +32,7 @@ from dlarch.callbacks.progress import progress_bar
 from dlarch.callbacks.protocols import TranslationSample
 from dlarch.callbacks.signals import GracefulStop
 from dlarch.compat.checkpoint_io import AtomicCheckpointIO, load_checkpoint
-from dlarch.errors import OptionError, RunError
+from dlarch.errors import OptionError, RunError, did_you_mean
 from dlarch.recipes import recipes_folder
 from dlarch.registry import check_batch_types, create_data, create_model
 from dlarch.runs import Run, new_run, resolve_checkpoint
@@ -57,7 +58,7 @@ class RunResult:
         samples: translations and the like, as the final model makes them.
         best_epoch: epoch (from 0) that validation chose; None if the last weights were tested.
         stopped_epoch: last epoch that was trained.
-        minutes: of training and test.
+        minutes: of training and test, those before a resume among them.
         stopped_early: whether early stopping ended the training.
     """
 
@@ -127,16 +128,49 @@ class RunFiles(Callback):
 
     config.yaml and spec.json are written once training starts. A run that fails before that is
     undone, else "the newest run" would mean it, and a resumed one would not be as it was.
+
+    Attributes:
+        config: what config.yaml is to hold; None for a run from Python.
+        monitor: the metric that was asked for to choose the best checkpoint.
+        commands: those that the run was started and, with other words, resumed with.
+        earlier_minutes: spent before it was resumed, up to the checkpoint.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.config: str | None = None
+        self.monitor: str | None = None
+        self.commands = [command()]
+        self.earlier_minutes = 0.0
         self.started = False
+        self._opened = time.monotonic()
+        self._logged: set[str] = set()
         self._before = _files(run.folder)
 
-    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Write config.yaml and spec.json; a quick trial leaves a run as it was."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run cannot know by itself."""
+        minutes = self.earlier_minutes + (time.monotonic() - self._opened) / 60
+        return {"commands": self.commands, "minutes": minutes, "logged": sorted(self._logged)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint; the final test, which loads one too, changes nothing."""
+        if self.started:
+            return
+        self.commands = list(dict.fromkeys([*state_dict["commands"], *self.commands]))
+        self.earlier_minutes = state_dict["minutes"]
+        self._logged = set(state_dict["logged"])
+
+    def on_sanity_check_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Remember what a validation logs."""
+        self._logged = set(trainer.callback_metrics)
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write config.yaml and spec.json; a quick trial leaves a run as it was.
+
+        Raises:
+            OptionError: a metric is to be watched that the model does not log.
+        """
+        self._check_monitors(trainer, module)
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             if self.config is not None:
                 write_text(self.run.config, self.config)
@@ -144,6 +178,21 @@ class RunFiles(Callback):
             facts = {"spec": spec.to_dict() if spec is not None else None, "versions": versions()}
             write_json(self.run.spec, facts)
         self.started = True
+
+    def _check_monitors(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Refuse now what would come to light after an epoch, at the first validation."""
+        declared = _declared_metrics(module, "val")
+        if not declared:
+            return
+        known = sorted({"train/loss", *(f"val/{name}" for name in declared), *self._logged})
+        watched = [self.monitor, *(callback.monitor for callback in _watching(trainer))]
+        for name in watched:
+            # A training step of somebody's own may log more, which nothing has shown yet.
+            if name is not None and name not in known and not name.startswith("train/"):
+                raise OptionError(
+                    f"monitor cannot be '{name}', which the model does not log while it trains."
+                    f"{did_you_mean(name, known)} It logs {', '.join(known)}."
+                )
 
     def discard_if_unused(self) -> None:
         """Remove what a run that failed before its start has left."""
@@ -163,6 +212,24 @@ class RunFiles(Callback):
             self.run.folder.parent.rmdir()
 
 
+def _watching(trainer: L.Trainer) -> list[EarlyStopping | ModelCheckpoint]:
+    """The callbacks that cannot do without a metric."""
+    return [
+        callback
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, ModelCheckpoint)
+        or (isinstance(callback, EarlyStopping) and callback.strict)
+    ]
+
+
+def _declared_metrics(model: Any, stage: str) -> dict[str, Any]:
+    """Metrics that a task says it has; none of a model that is no task."""
+    found: dict[str, Any] = {}
+    if inspect.ismethod(getattr(model, "metrics", None)):
+        found = model.metrics(stage)
+    return found
+
+
 def _files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
@@ -174,16 +241,21 @@ def _rank() -> int:
 def open_run(name: str, checkpoint: Path | None = None) -> RunFiles:
     """The run's folder: that of the checkpoint which is resumed, else a new one.
 
+    A checkpoint that lies in no run, whatever its folder is called, starts one.
     All processes of a distributed run get the one that rank 0 made.
     """
     if os.environ.get(RUN_FOLDER) and _rank() > 0:
         return RunFiles(Run(Path(os.environ[RUN_FOLDER])))
-    if checkpoint is not None and checkpoint.parent.name == "checkpoints":
-        run = Run(checkpoint.parent.parent)
-    else:
+    run = _run_of(checkpoint) if checkpoint is not None else None
+    if run is None:
         run = new_run(name)
     os.environ[RUN_FOLDER] = str(run.folder.absolute())
     return RunFiles(run)
+
+
+def _run_of(checkpoint: Path) -> Run | None:
+    run = Run(checkpoint.parent.parent)
+    return run if checkpoint.parent == run.checkpoints and run.exists else None
 
 
 def trainer_arguments(
@@ -198,9 +270,16 @@ def trainer_arguments(
     A logger, progress bar or ModelCheckpoint that is given is used instead of ours.
 
     Raises:
-        OptionError: the Trainer would start more processes than the machine can bear.
+        OptionError: an option would put the run elsewhere or take it its files, or the Trainer
+            would start more processes than the machine can bear.
     """
+    if options.get("default_root_dir") is not None:
+        raise OptionError(
+            f"default_root_dir {options['default_root_dir']} cannot be used, since each run has a "
+            "folder of its own: set DLARCH_RUNS to the folder of run folders instead."
+        )
     given, run = scoring_arguments(options), files.run
+    files.monitor = monitor
     callbacks = given["callbacks"]
     quick = bool(given.get("fast_dev_run"))
 
@@ -229,9 +308,15 @@ def scoring_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a `lightning.Trainer` that trains nothing: without logger, with our bar.
 
     Raises:
-        OptionError: the Trainer would start more processes than the machine can bear.
+        OptionError: the Trainer would start more processes than the machine can bear, or log
+            nothing.
     """
     given = dict(options)
+    if given.get("barebones"):
+        raise OptionError(
+            "barebones switches off logging and checkpoints, without which there is no result: "
+            "leave it out."
+        )
     _check_devices(given)
     callbacks, plugins = _listed(given.get("callbacks")), _listed(given.get("plugins"))
     if given.get("enable_progress_bar") is not False and not any(
@@ -329,13 +414,12 @@ def finish(
         samples=samples,
         best_epoch=best_epoch,
         stopped_epoch=stopped_epoch,
-        minutes=(time.monotonic() - started) / 60,
+        minutes=files.earlier_minutes + (time.monotonic() - started) / 60,
         stopped_early=early,
     )
     if trainer.is_global_zero and not quick:
-        record = _record(
-            result, model, data, recipe, getattr(trainer.checkpoint_callback, "monitor", None)
-        )
+        watched = getattr(trainer.checkpoint_callback, "monitor", None)
+        record = _record(result, model, data, recipe, watched, files.commands)
         write_json(run.metrics, record)
         if hasattr(model, "provenance"):  # for the card of a model that is saved right after
             model.provenance = {name: record[name] for name in ("metrics", "command")}
@@ -360,9 +444,14 @@ def _epoch_of(checkpoint: Path) -> int:
 
 
 def _record(
-    result: RunResult, model: Any, data: Any, recipe: str | None, monitor: str | None
+    result: RunResult,
+    model: Any,
+    data: Any,
+    recipe: str | None,
+    monitor: str | None,
+    commands: list[str],
 ) -> dict[str, Any]:
-    """What `dlarch results add` takes up."""
+    """What `dlarch results add` takes up; `resumed` only where it was, with other words."""
     headline = getattr(model, "headline", None)
     if monitor is not None and monitor not in (getattr(type(model), "monitor", None) or ()):
         headline = monitor.replace("val/", "test/", 1)  # what was asked for is what counts
@@ -377,20 +466,19 @@ def _record(
         "minutes": round(result.minutes, 2),
         "hardware": hardware(),
         "versions": versions(),
-        "command": command(),
+        "command": commands[0],
         "date": datetime.now().strftime("%Y-%m-%d"),
         "best_epoch": result.best_epoch,
         "stopped_epoch": result.stopped_epoch,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
+    } | ({"resumed": commands[1:]} if commands[1:] else {})
 
 
 def _signatures(model: Any) -> dict[str, str]:
     """How metrics were counted that are counted in several ways, such as BLEU, by tag."""
-    metrics = model.metrics("test") if hasattr(model, "metrics") else {}
     return {
         f"test/{name}": metric.signature
-        for name, metric in metrics.items()
+        for name, metric in _declared_metrics(model, "test").items()
         if hasattr(metric, "signature")
     }
 

@@ -79,9 +79,14 @@ TINY = "fit --config tiny"
         (f"{TINY} --trainer.val_check_interval 5000", "val_check_interval.*5000"),
         (f"{TINY} --trainer.reload_dataloaders_every_n_epochs 1", "cannot be resumed exactly"),
         (f"{TINY} --model.optimizer.lr -1", "Invalid learning rate: -1"),
-        (f"{TINY} --model.hidden_size -3", "-3|negative"),
+        (f"{TINY} --model.hidden_size -3", "must be at least 1"),
         (f"{TINY} --model.dropout 7", "7"),
         (f"{TINY} --save_every_n_steps 0", "at least 1, not 0"),
+        (f"{TINY} --monitor val/bleuu", "be 'val/bleuu', .* Did you mean 'val/bleu'"),
+        (f"{TINY} --trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/los",
+         "be 'val/los', .* Did you mean 'val/loss'"),
+        (f"{TINY} --trainer.default_root_dir elsewhere", "set DLARCH_RUNS to"),
+        (f"{TINY} --trainer.barebones true", "barebones switches off .* leave it out"),
         (f"{TINY} --data.batch_size 0", "batch_size must be at least 1, not 0"),
         (f"{TINY} --data.train_size -1", "train_size must be at least 1, not -1"),
         # where the data come from
@@ -89,6 +94,15 @@ TINY = "fit --config tiny"
         (f"{TINY} --data.source pears.tsv", "Did you mean 'pairs.tsv'"),
         (f"{TINY} --data.source dats", "Did you mean 'dates'"),
         (f"{TINY} --data.source dates --data.source_language xx", "xx"),
+        (f"{TINY} --model.loss torch.nn.MSELoss", "The loss MSELoss cannot score outputs"),
+        (f"{TINY} --model.loss torch.nn.CrossEntropyLoss --model.loss.reduction none",
+         "gives 3 numbers: set its reduction: mean"),
+        (f"{TINY} --model.loss torch.nn.CrossEntropyLoss --model.loss.reduction sum",
+         "is no mean over the examples"),
+        (f"{TINY} --model.hidden_size 0", "must be at least 1"),
+        (f"{TINY} --model.teacher_forcing 2", "are shares, 0 to 1"),
+        (f"{TINY} --model.encoder_size", "--model.encoder_size needs a value"),
+        ("fit tiny.yaml", "A recipe is given as --config tiny.yaml"),
         # checkpoints that are not there
         ("test --config sequence", "no recipe 'sequence'"),
         ("test --config seq2seq_attn", "no run in runs/seq2seq_attn"),
@@ -124,7 +138,9 @@ def test_one_line_names_the_mistake_and_the_way_out(trained, command, pattern):
         (b"model: {class_path: seq2seq_attn, init_args: {hidden_size: [3]}}\ndata: translation\n",
          "--model.hidden_size must be int, not '.3.'"),
         (b"model: {class_path: seq2seq_attn, init_arg: {cell: gru}}\ndata: translation\n",
-         "no option --model.init_arg"),
+         "unknown key init_arg. Did you mean 'init_args'"),
+        (b"model: {class_path: seq2seq_attn, hidden_size: 3}\ndata: translation\n",
+         "put hidden_size of model under init_args"),
         (b"model: seq2seq_attn\ndata: translation\ntrainer: {callbacks: [{class_path: "
          b"EarlyStopping, init_args: {monitr: x}}]}\n", "mean '--trainer.callbacks.monitor'"),
         (b"model: seq2seq_attn\ndata: translation\ntrainer: {callbacks: [EarlyStoping]}\n",
@@ -134,6 +150,11 @@ def test_one_line_names_the_mistake_and_the_way_out(trained, command, pattern):
 def test_broken_recipe(here, text, pattern):
     Path("broken.yaml").write_bytes(text)
     assert re.search(pattern, refused("fit --config broken.yaml")), refused("fit --config broken")
+
+
+def test_an_optimizer_that_cannot_train_the_model(cli, here):
+    complaint = cli(f"{TINY} --model.optimizer torch.optim.SparseAdam").complaint
+    assert "The optimizer cannot train this model: SparseAdam does not support" in complaint
 
 
 def test_recipe_that_is_a_folder(here):

@@ -82,6 +82,19 @@ def test_next_commands_can_be_pasted(cli, trained):
         assert outcome.out
 
 
+def test_next_commands_are_only_those_that_work(cli, here):
+    short = "fit --config tiny --trainer.max_steps 1 --trainer.limit_val_batches 1"
+    short += " --trainer.limit_test_batches 1"
+    unlogged = cli(f"{short} --trainer.logger false")
+    assert [line.split()[1] for line in next_commands(unlogged.out)] == ["translate", "test"]
+    unsaved = cli(f"{short} --trainer.enable_checkpointing false")
+    assert [line.split()[0] for line in next_commands(unsaved.out)] == ["tensorboard"]
+    assert "Best checkpoint: none was kept;" in unsaved.out
+    nothing = cli(f"{short} --trainer.enable_checkpointing false --trainer.logger false")
+    assert "Run folder: " in nothing.out
+    assert "Next:" not in nothing.out
+
+
 def test_config_of_a_run_makes_the_run_again(cli, trained):
     again = cli(f"fit --config {trained.run.config} --test_after_fit false")
     assert again.run.folder.parent == trained.run.folder.parent

@@ -202,3 +202,20 @@ def test_a_schedule_that_ends_before_training_is_refused(cli, here):
     outcome = cli(f"fit --config tiny {words} --model.scheduler.total_steps 4")
     assert "OneCycleLR ends after 4 steps, but training is to take " in outcome.complaint
     assert "--trainer.max_steps 4" in outcome.complaint
+
+
+def test_options_of_the_vocabulary_are_refused_beside_a_models_own(cli, run):
+    complaint = cli(f"test --ckpt_path {run.folder} --data.tokens words").complaint
+    assert "data.tokens is words here and characters in the checkpoint" in complaint
+    assert cli(f"test --ckpt_path {run.folder} --data.tokens characters").code == 0
+
+
+def test_all_pairs_of_another_file_are_scored_when_asked(cli, run):
+    Path("few.tsv").write_text("".join(f"{'abcd'[n % 4] * (n + 1)}\tdc\n" for n in range(20)))
+    predict = f"predict --ckpt_path {run.folder} --data.source few.tsv"
+    outcome = cli(f"{predict} --data.test_all true")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.out.splitlines()) == 20
+    assert "the 20 test pairs" in outcome.err
+    fit = cli("fit --config tiny --data.test_all true")
+    assert "it is no fit" in fit.complaint

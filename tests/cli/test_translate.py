@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dlarch.errors import DataError, OptionError
 from dlarch.hub import AutoModel
 
 
@@ -72,6 +73,27 @@ def test_best_and_last_mean_the_newest_run(cli, run):
     assert cli("translate best cab").out == expected
     assert cli(f"translate {run.name} cab").out == expected  # below the root of runs
     assert cli(f"translate {run.last} cab").code == 0
+    assert cli("translate tiny cab").out == expected  # the recipe's newest run
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "pattern"),
+    [
+        (["cab"], {"beam": 0}, "beam must be a whole number from 1 up, not 0"),
+        (["cab"], {"beam": 2.5}, "beam must be a whole number from 1 up, not 2.5"),
+        (["cab"], {"n_best": 0}, "n_best must be a whole number from 1 up, not 0"),
+        (["cab"], {"batch_size": 0}, "batch_size must be a whole number from 1 up, not 0"),
+        (["cab"], {"temperature": -1}, "temperature must be a number from 0 up, not -1"),
+        (["cab"], {"temperature": float("nan")}, "temperature must be a number from 0 up"),
+        (["cab"], {"length_penalty": float("nan")}, "length_penalty must be from -10 to 10"),
+        (["cab", 5], {}, "Sentence 2 must be a text, not 5"),
+        (["cab", None], {}, "Sentence 2 must be a text, not None"),
+        ("cab", {}, "Give a list of sentences"),
+    ],
+)
+def test_options_outside_their_range_are_refused(model, texts, options, pattern):
+    with pytest.raises((DataError, OptionError), match=pattern):
+        model.translate(texts, **options)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +109,11 @@ def test_best_and_last_mean_the_newest_run(cli, run):
         ("translate {run} cab --temperature -1", "temperature"),
         ("translate {run} cab --top_p 7 --temperature 1", "top_p"),
         ("translate {run} cab --device mars", "mars"),
-        ("translate {run} --file missing.txt", "missing.txt"),
+        ("translate {run} cab --n_best 0", "n_best"),
+        ("translate {run} cab --length_penalty nan", "length_penalty must be from -10 to 10"),
+        ("translate {run} cab --file missing.txt", "There is no file 'missing.txt'."),
         ("translate {run} --file latin.txt", "latin.txt is not UTF-8"),
-        ("translate {run} --file {run}", "directory"),
+        ("translate {run} --file {run}", "[Dd]irectory"),
     ],
 )
 def test_mistakes_are_told_in_one_line(cli, run, words, pattern):

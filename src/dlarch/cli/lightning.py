@@ -279,6 +279,9 @@ def _explain(error: Exception, words: Words, trainer: Trainer | None) -> None:
     """
     if isinstance(error, UserError | OSError):
         return
+    said = _said_within(error)
+    if said is not None:
+        raise said from error
     if isinstance(error, torch.cuda.OutOfMemoryError):
         raise OptionError(
             "The device has too little memory: lower --data.batch_size, or use "
@@ -297,14 +300,30 @@ def _explain(error: Exception, words: Words, trainer: Trainer | None) -> None:
             raise CheckpointError(
                 f"{words.checkpoint} cannot be used here, or is damaged: {gist}.{where}"
             ) from error
+    if _in_an_optimizer(error) and trainer is not None and trainer.global_step == 0:
+        raise OptionError(f"The optimizer cannot train this model: {gist}.{where}") from error
     if isinstance(error, MisconfigurationException) or not _in_a_step(called):
         raise OptionError(f"{gist}.{where}") from error
+
+
+def _said_within(error: BaseException) -> UserError | None:
+    """What a constructor said, before jsonargparse wrapped it into complaints of its own."""
+    within = error.__cause__ or error.__context__
+    while within is not None and not isinstance(within, UserError):
+        within = within.__cause__ or within.__context__
+    return within
 
 
 def _functions(error: Exception) -> list[str]:
     """Names of the functions that an error came through."""
     frames = traceback.walk_tb(error.__traceback__)
     return [frame.f_code.co_name for frame, _ in frames]
+
+
+def _in_an_optimizer(error: Exception) -> bool:
+    """Whether an optimizer of torch raised it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("torch.optim")
 
 
 def _in_a_step(functions: list[str]) -> bool:

@@ -42,6 +42,9 @@ OWN_OPTIONS = {
 SECTIONS = ("model", "data", "trainer", "ckpt_path", "weights_only", "verbose", *OWN_OPTIONS)
 """What may stand at the left margin of a recipe."""
 
+_KEYS = ("class_path", "init_args", "dict_kwargs")
+"""What stands in a section that names a class."""
+
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
 _HARMLESS = ("torch.nn.", "torch.optim.", "lightning.pytorch.", "dlarch.")
 """Where the classes are that a stored configuration may name."""
@@ -102,6 +105,8 @@ class Words:
 
     def _sorted(self, rest: list[str]) -> tuple[str | None, list[Path], list[str]]:
         """The checkpoint asked for, the recipes, and the other words."""
+        if rest and rest[0].endswith((".yaml", ".yml")):
+            raise OptionError(f"A recipe is given as --config {rest[0]}.")
         asked: str | None = None
         recipes: list[Path] = []
         options: list[str] = []
@@ -311,12 +316,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
     for kind in KINDS:
         section = values.get(kind, "")
         if isinstance(section, dict):
-            stray = [
-                key for key in section if key not in ("class_path", "init_args", "dict_kwargs")
-            ]
+            stray = [str(key) for key in section if key not in _KEYS]
+            hint = did_you_mean(stray[0], _KEYS) if stray else ""
+            if hint:
+                raise OptionError(f"{path}: {kind} has the unknown key {stray[0]}.{hint}")
             if stray and "class_path" in section:
                 raise OptionError(
-                    f"{path}: put {', '.join(map(str, stray))} of {kind} under init_args, indented."
+                    f"{path}: put {', '.join(stray)} of {kind} under init_args, indented."
                 )
         path_given = section.get("class_path", "") if isinstance(section, dict) else section
         if not isinstance(path_given, str):

@@ -120,8 +120,6 @@ def sentence(complaint: str, given: Iterable[str], known: Iterable[str]) -> str:
     if unknown is not None:
         word = next(group for group in unknown.groups() if group)
         if unknown["word"] and not word.startswith("-"):
-            if word.endswith((".yaml", ".yml")):
-                return f"A recipe is given as --config {word}."
             return f"There is no use for '{word}'; options begin with --."
         name = _full_name([*keys, word.lstrip("-").partition("=")[0]], given)
         return f"There is no option --{name}.{_near(name, known)}"

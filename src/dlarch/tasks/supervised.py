@@ -26,6 +26,7 @@ from dlarch.tasks.base import (
     SchedulerCallable,
     Task,
 )
+from dlarch.tasks.losses import check_loss
 from dlarch.tasks.metrics import Confusion, Ratio
 
 MOST_MISTAKES = 16
@@ -155,6 +156,21 @@ class Supervised(Task):
         """Let tables show what is scored."""
         super().setup(stage)
         self.headline = "test/accuracy" if self.classifies else "test/rmse"
+
+    def on_fit_start(self) -> None:
+        """Try the loss that was asked for.
+
+        Raises:
+            OptionError: it is no mean over such outputs and targets.
+        """
+        super().on_fit_start()
+        if self.loss is None:
+            return
+        generator = torch.Generator().manual_seed(0)
+        size = int(self.hparams.num_classes if self.classifies else self.hparams.out_features)
+        outputs = torch.randn((size, size), generator=generator)
+        numbers = torch.randn((size, size), generator=generator)
+        check_loss(self.loss, outputs, torch.arange(size) if self.classifies else numbers)
 
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics."""

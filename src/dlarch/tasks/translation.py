@@ -24,6 +24,7 @@ from dlarch.tasks.base import (
     OptimizerCallable,
     SchedulerCallable,
 )
+from dlarch.tasks.losses import check_loss
 from dlarch.tasks.metrics import CorpusBleu, Ratio
 from dlarch.tasks.translator import Translator
 
@@ -111,6 +112,16 @@ class Translation(Translator):
         features = self.decode(pairs.target[:, :-1], memory, teacher_forcing).features
         real = pairs.target_mask[:, 1:]
         return self.project(features[real]), pairs.target[:, 1:][real]
+
+    def on_fit_start(self) -> None:
+        """Try the loss that was asked for.
+
+        Raises:
+            OptionError: it is no mean over logits (n, V) and targets (n,).
+        """
+        super().on_fit_start()
+        logits = torch.randn((3, 5), generator=torch.Generator().manual_seed(0))
+        check_loss(self.loss, logits, torch.tensor([4, 1, 2]))
 
     # ---- validation and test
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlarch.decoding import StepOutput
+from dlarch.errors import OptionError
 from dlarch.nn import gru_update, lstm_update, run_packed
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -149,6 +150,11 @@ class Seq2SeqAttn(Translation):
             initializer=initializer,
             pictures=pictures,
         )
+        sizes = (embedding_size, encoder_size, hidden_size, encoder_layers, teacher_forcing_steps)
+        if min(*sizes, 1 if attention_size is None else attention_size) < 1:
+            raise OptionError("Sizes, layers and steps of seq2seq_attn must be at least 1.")
+        if not all(0.0 <= share <= 1.0 for share in (teacher_forcing, teacher_forcing_end or 0.0)):
+            raise OptionError("teacher_forcing and teacher_forcing_end are shares, 0 to 1.")
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec
 
