@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import optim
 
 import dlarch
+from dlarch import training
 from dlarch.cli.main import main
 from dlarch.errors import MismatchError, OptionError, UnknownNameError
 from dlarch.training import RunResult
@@ -262,3 +263,12 @@ def test_options_that_would_take_a_run_its_files_are_refused(here):
     with pytest.raises(OptionError, match="barebones switches off"):
         fit(barebones=True)
     assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("monitor", "direction"),
+    [("val/loss", "min"), ("val/rmse", "min"), ("val/mae", "min"), ("val/perplexity", "min"),
+     ("val/accuracy", "max"), ("val/exact_match", "max")],
+)  # fmt: skip
+def test_errors_are_better_the_lower_they_are(monitor, direction):
+    assert training._watched(None, monitor) == (monitor, direction)

@@ -354,7 +354,7 @@ def _has_accelerator() -> bool:
 def _watched(model: Any, monitor: str | None) -> tuple[str, str] | None:
     if monitor is None:
         return getattr(model, "monitor", None)
-    downward = any(word in monitor for word in ("loss", "perplexity", "error"))
+    downward = any(word in monitor for word in ("loss", "perplexity", "error", "rmse", "mae"))
     return monitor, "min" if downward else "max"
 
 

@@ -193,3 +193,12 @@ def test_a_plan_whose_length_changes_is_an_error():
     loader = BatchLoader(DATASET, lambda epoch: [np.arange(2)] * (2 + epoch))
     with pytest.raises(ValueError, match="equally many"):
         epochs_of(loader, 2)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(17, [8, 9]), (16, [8, 8]), (18, [2, 8, 8]), (1, [1])]
+)
+def test_a_last_example_joins_the_batch_before_when_asked(count, sizes):
+    batches = bucketed_plan(np.ones(count, int), seed=0, epoch=0, batch_size=8, join_single=True)
+    assert sorted(map(len, batches)) == sizes
+    assert sorted(np.concatenate(batches)) == list(range(count))
