@@ -107,13 +107,14 @@ def newest_run(recipe_name: str | None = None) -> Run:
         RunError: there is none.
     """
     parent = runs_root() / _folder_name(recipe_name) if recipe_name else runs_root()
-    run = _newest_in(parent, "*" if recipe_name else "**/*")
+    run = newest_in(parent, "*" if recipe_name else "**/*")
     if run is None:
         raise RunError(f"There is no run in {parent}. `dlarch fit` makes one.")
     return run
 
 
-def _newest_in(parent: Path, pattern: str = "*") -> Run | None:
+def newest_in(parent: Path, pattern: str = "*") -> Run | None:
+    """The run in a folder that started last; None if there is none."""
     runs = [path for path in parent.glob(pattern) if _RUN_NAME.fullmatch(path.name)]
     return Run(max(runs, key=_start)) if runs else None
 
@@ -152,7 +153,7 @@ def resolve_checkpoint(
         )
     run = Run(path.parent if path.name == "checkpoints" else path)
     if not run.checkpoints.is_dir():
-        run = _newest_in(path) or run
+        run = newest_in(path) or run
     candidates = (run.last,) if prefer == "last" else (run.best, run.last)
     for candidate in candidates:
         if candidate.is_file():

@@ -17,7 +17,7 @@ from dlarch.errors import CheckpointError, OptionError
 from dlarch.hub.remote import download, is_hub_id
 from dlarch.processing import Processor, load_processor, processor_from_dict
 from dlarch.processing.base import PROCESSOR_FILE, read_json
-from dlarch.runs import Run, resolve_checkpoint, runs_root
+from dlarch.runs import Run, newest_in, resolve_checkpoint, runs_root
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,8 @@ def _locate(where: str | Path, revision: str | None, files: tuple[str, ...]) -> 
         raise OptionError(f"{text} is on this machine; a revision belongs to an id on the Hub.")
     if (path / CONFIG_FILE).is_file():
         return path
-    if path.is_dir() and path.name != "checkpoints" and not Run(path).checkpoints.is_dir():
+    is_run = path.name == "checkpoints" or Run(path).checkpoints.is_dir()
+    if path.is_dir() and not is_run and newest_in(path) is None:
         raise CheckpointError(
             f"{path} is neither a pretrained folder, which has a {CONFIG_FILE}, nor a run folder, "
             "which has checkpoints."
