@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from dlarch.data.augment import Augmentation
-from dlarch.data.images import PixelDataset, _finished, _labels, _pixels
+from dlarch.data.images import PixelDataset, _finished, _labels, _pixels, as_stored
 from dlarch.data.loading import BatchLoader, bucketed_plan
 from dlarch.processing import ImageProcessor
 
@@ -81,7 +81,7 @@ def test_loading_speed(case, tmp_path):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (COUNT, height, width, channels), np.uint8)
     labels = random.integers(0, 10, COUNT)
-    _pixels(tmp_path, "train").write_bytes(pixels.tobytes())
+    _pixels(tmp_path, "train").write_bytes(as_stored(pixels).tobytes())
     np.save(_labels(tmp_path, "train"), labels)
     processor = ImageProcessor(shape, [0.5] * channels, [0.25] * channels, list("0123456789"))
 

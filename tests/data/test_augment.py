@@ -22,7 +22,7 @@ def possible_crops(image, border):
     return {padded[y : y + height, x : x + width].tobytes(): (y, x) for y in places for x in places}
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_each_image_is_one_of_its_crops_or_their_mirrors_drawn_apart(channels):
     torch.manual_seed(0)
     before = images(channels=channels)

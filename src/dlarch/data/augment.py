@@ -67,25 +67,25 @@ def crop_and_flip(pixels: Tensor, border: int, flip: bool) -> Tensor:
     """
     size, height, width, channels = pixels.shape
     device = pixels.device
-    # The colours of a pixel in one 32-bit word: a gather then moves whole pixels.
-    packed = pixels.dtype == torch.uint8 and channels in (3, 4)
-    stored = 4 if packed else channels
-    padded = pixels.new_zeros(size, height + 2 * border, width + 2 * border, stored)
-    padded[:, border : border + height, border : border + width, :channels] = pixels
-    if packed:
-        padded = padded.view(torch.int32)
-    rows = torch.arange(height, device=device).expand(size, -1)
-    columns = torch.arange(width, device=device).expand(size, -1)
+    words = pixels.dtype == torch.uint8 and channels == 4  # a pixel moves as one number
+    pixels = pixels.view(torch.int32) if words else pixels
+    padded = F.pad(pixels, (0, 0, border, border, border, border))
+
+    def along(length: int) -> Tensor:
+        places = torch.arange(length, dtype=torch.int32, device=device).expand(size, -1)
+        begin = torch.randint(2 * border + 1, (size, 1), dtype=torch.int32, device=device)
+        return places + begin if border else places
+
+    rows, columns = along(height), along(width)
     if flip:
         mirrored = torch.rand(size, 1, device=device) < 0.5
-        columns = torch.where(mirrored, width - 1 - columns, columns)
-    if border:
-        rows = rows + torch.randint(2 * border + 1, (size, 1), device=device)
-        columns = columns + torch.randint(2 * border + 1, (size, 1), device=device)
-    at = rows[:, :, None] * padded.shape[2] + columns[:, None, :]
-    at = at + torch.arange(size, device=device)[:, None, None] * (padded.shape[1] * padded.shape[2])
-    picked = padded.flatten(0, 2)[at.flatten()].view(size, height, width, -1)
-    return picked.view(torch.uint8)[..., :channels] if packed else picked
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    first = torch.arange(size, dtype=torch.int32, device=device)[:, None] * padded.shape[1]
+    at = ((first + rows) * padded.shape[2])[:, :, None] + columns[:, None, :]
+    # One number per pixel is picked from a flat tensor, which is several times faster.
+    source = padded.flatten() if padded.shape[3] == 1 else padded.flatten(0, 2)
+    picked = source.index_select(0, at.flatten()).view(size, height, width, -1)
+    return picked.view(torch.uint8) if words else picked
 
 
 def affine(pixels: Tensor, rotate: float, scale: float, shift: float) -> Tensor:

@@ -27,7 +27,7 @@ from dlarch.processing import ImageProcessor, Processor
 from dlarch.processing.image import pixel_shape, read_pixels
 from dlarch.spec import DataSpec
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the cache's files."""
 
 CHUNK = 1000
@@ -190,9 +190,10 @@ class ImageData(DataModule):
         """The processor with mean and deviation of the training images."""
         train = self._datasets["train"]
         count = 0
-        total = squares = np.zeros(train.pixels.shape[-1])
+        total = squares = np.zeros(stored.image_shape[0])
         for start in range(0, len(train), CHUNK):
-            chunk = train.pixels[train.rows[start : start + CHUNK]].astype(np.float64) / 255
+            stored_pixels = train.pixels[train.rows[start : start + CHUNK]]
+            chunk = stored_pixels[..., : len(total)].astype(np.float64) / 255
             count += chunk[..., 0].size
             total = total + chunk.sum((0, 1, 2))
             squares = squares + np.square(chunk).sum((0, 1, 2))
@@ -283,7 +284,7 @@ class PixelDataset:
         self.labels: NDArray[np.int64] = np.load(_labels(folder, split))
         self.rows = np.arange(len(self.labels)) if rows is None else rows
         channels, height, width = shape
-        size = (len(self.labels), height, width, channels)
+        size = (len(self.labels), height, width, _stored_channels(channels))
         self.pixels = np.memmap(_pixels(folder, split), np.uint8, mode="r", shape=size)
         self.finish, self.by_position = finish, by_position
         self._arguments: dict[str, Any] = {
@@ -315,9 +316,10 @@ class PixelDataset:
 def _finished(
     processor: ImageProcessor, augmentation: Augmentation | None, batch: ImageBatch
 ) -> ImageBatch:
-    """A batch of pixels (B, H, W, C) as normalised images (B, C, H, W)."""
+    """A batch of stored pixels as normalised images (B, C, H, W)."""
     pixels = batch.image if augmentation is None else augmentation(batch.image)
-    return batch._replace(image=processor.normalize(pixels))
+    colours = pixels[..., : processor.image_shape[0]]
+    return batch._replace(image=processor.normalize(colours))
 
 
 def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> None:
@@ -329,7 +331,7 @@ def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> N
         with _pixels(folder, split).open("wb") as file:
             while chunk := list(islice(images, CHUNK)):
                 pixels = np.stack([read_pixels(image, shape) for image, _ in chunk])
-                file.write(pixels.tobytes())
+                file.write(as_stored(pixels).tobytes())
                 labels.extend(label for _, label in chunk)
                 if split == "train":
                     digest.update(pixels.tobytes())
@@ -341,6 +343,19 @@ def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> N
     channels = shape[0]
     ImageProcessor(shape, [0.0] * channels, [1.0] * channels, source.class_names).save(folder)
     (folder / FINGERPRINT).write_text(digest.hexdigest(), encoding="utf-8")
+
+
+def _stored_channels(channels: int) -> int:
+    return 4 if channels == 3 else channels
+
+
+def as_stored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels (n, H, W, C) as the cache holds them: three colours and a byte that is 0.
+
+    A pixel is then one 32-bit word, and moved as such.
+    """
+    more = _stored_channels(pixels.shape[-1]) - pixels.shape[-1]
+    return np.pad(pixels, ((0, 0), (0, 0), (0, 0), (0, more)))
 
 
 def _pixels(folder: Path, split: str) -> Path:
