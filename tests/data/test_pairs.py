@@ -15,7 +15,7 @@ PAIRS = [(f"source {i // 2}", f"target {i}") for i in range(600)]  # every sourc
 
 
 def opened(source, languages=("en", "fr"), **options):
-    defaults = {"columns": None, "train_size": None, "digits": 3, "seed": 0}
+    defaults = {"columns": None, "train_size": None, "digits": None, "seed": 0}
     return open_pairs(str(source), *languages, **defaults | options)
 
 

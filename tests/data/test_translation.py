@@ -300,3 +300,17 @@ def test_too_few_pairs_are_refused(tmp_path):
     path.write_text("a\tb\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"no (validation|train) pairs: give more pairs"):
         opened(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"source": "copy", "digits": 9}, "digits are those of the operands of addition"),
+        ({"source_tokenizer": "a.json", "target_tokenizer": "b.json", "tokens": "bpe"},
+         "leave out tokens and lowercase"),
+        ({"source": "copy", "test_all": True}, "no test_all"),
+    ],
+)  # fmt: skip
+def test_options_that_would_be_ignored_are_refused(options, words):
+    with pytest.raises(OptionError, match=words):
+        TranslationData(**options).prepare_data()

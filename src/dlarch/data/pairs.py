@@ -173,7 +173,7 @@ def open_pairs(
     *,
     columns: Sequence[str] | None,
     train_size: int | None,
-    digits: int,
+    digits: int | None,
     seed: int,
     undivided: bool = False,
 ) -> PairSource:
@@ -183,6 +183,8 @@ def open_pairs(
         DataError: the source cannot be found or read.
         OptionError: an option does not fit the source.
     """
+    if digits is not None and source != "addition":
+        raise OptionError(f"digits are those of the operands of addition; {source} has none.")
     if source not in GENERATORS:
         where = resolve_source(source, known=GENERATORS)
         languages = (source_language, target_language)
@@ -195,7 +197,7 @@ def open_pairs(
     if source in WITH_LANGUAGES:
         options |= {"source_language": source_language, "target_language": target_language}
     if source == "addition":
-        options["digits"] = digits
+        options["digits"] = 3 if digits is None else digits
     if train_size is not None:
         if source == "number_words":
             raise OptionError(

@@ -71,7 +71,7 @@ class TranslationData(DataModule):
         max_length: longer pairs (tokens of either side) are left out of training.
         train_size: number of generated training pairs, or first pairs of a file to train on; all,
             or the generator's default, when not given.
-        digits: of the operands of `addition`.
+        digits: of the operands of `addition`; 3 when not given.
         generator_seed: of the generated pairs; another one makes another data set.
         test_all: score all pairs of a source without official splits; for a model that was trained
             on others.
@@ -103,7 +103,7 @@ class TranslationData(DataModule):
         target_tokenizer: str | None = None,
         max_length: int | None = None,
         train_size: int | None = None,
-        digits: int = 3,
+        digits: int | None = None,
         generator_seed: int = 0,
         test_all: bool = False,
         batch_size: int = 128,
@@ -136,6 +136,11 @@ class TranslationData(DataModule):
         self.max_vocab_size = max_vocab_size
         self.share_vocabulary = share_vocabulary
         self.tokenizers = (source_tokenizer, target_tokenizer)
+        if all(self.tokenizers) and (tokens is not None or lowercase is not None):
+            raise OptionError(
+                "source_tokenizer and target_tokenizer say what a token is: leave out tokens and "
+                "lowercase."
+            )
         self.max_length = max_length
         self.train_size = train_size
         self.digits = digits
