@@ -87,3 +87,8 @@ def lacking_facts(build: Callable[..., Any], known: Mapping[str, Any]) -> list[s
     if optional and all(facts[name] is None for name in optional):
         lacking.append(" or ".join(optional))
     return lacking
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists as tuples, so that arguments from YAML or JSON equal those from Python."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value

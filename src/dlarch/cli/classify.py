@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from dlarch.cli.options import OptionParser, move, positive, print_text
-from dlarch.errors import DataError, MismatchError
+from dlarch.cli.options import OptionParser, positive, print_text, trained_model
+from dlarch.errors import DataError
 
 CHUNK = 256
 """Inputs that are classified at a time."""
@@ -16,12 +16,7 @@ CHUNK = 256
 def run(argv: list[str]) -> int:
     """Print a line per input: what it is, and its classes with their probabilities."""
     arguments = _parser().parse(argv)
-    from dlarch.hub import AutoModel  # torch is imported here: --help must not wait for it
-
-    model = AutoModel.from_pretrained(arguments.run)
-    if not hasattr(model, "classify"):
-        raise MismatchError(f"{type(model).__name__} does not classify.")
-    move(model, arguments.device)
+    model = trained_model(arguments, "classify")
     inputs = iter(arguments.input)
     while chunk := list(islice(inputs, CHUNK)):
         found = model.classify(list(_read(chunk, model)), top=arguments.top)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from dlarch.errors import OptionError, UnknownNameError, did_you_mean
+from dlarch.errors import MismatchError, OptionError, UnknownNameError, did_you_mean
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -53,17 +53,28 @@ def positive(text: str) -> int:
 positive.__name__ = "int"  # argparse says "invalid int value"
 
 
-def move(model: Any, device: str) -> None:
-    """Bring a model to the device asked for.
+def trained_model(arguments: argparse.Namespace, verb: str) -> Any:
+    """The model that `run` names, on the device asked for.
+
+    Args:
+        arguments: with `run` and `device`.
+        verb: method that the model must have.
 
     Raises:
+        MismatchError: it has no such method.
         OptionError: there is no such device.
     """
+    from dlarch.hub import AutoModel  # torch is imported here: --help must not wait for it
+
+    model = AutoModel.from_pretrained(arguments.run)
+    if not hasattr(model, verb):
+        raise MismatchError(f"{type(model).__name__} does not {verb}.")
     try:
-        model.to(device)
+        model.to(arguments.device)
     except (RuntimeError, AssertionError) as error:  # none such, or torch was built without it
         reason = str(error).splitlines()[0].rstrip(".")
-        raise OptionError(f"--device {device} cannot be used: {reason}.") from error
+        raise OptionError(f"--device {arguments.device} cannot be used: {reason}.") from error
+    return model
 
 
 def choose(verb: str, words: Sequence[str], choices: Sequence[str]) -> str:

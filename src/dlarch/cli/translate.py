@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlarch.cli.options import OptionParser, move, positive, print_text
-from dlarch.errors import DataError, MismatchError
+from dlarch.cli.options import OptionParser, positive, print_text, trained_model
+from dlarch.errors import DataError
 
 CHUNK = 512
 """Sentences that are translated before the next lines are read."""
@@ -20,11 +20,7 @@ CHUNK = 512
 def run(argv: list[str]) -> int:
     """Print one translation per sentence, in the order given."""
     arguments = _parser().parse(argv)
-    from dlarch.hub import AutoModel  # torch is imported here: --help must not wait for it
-
-    model = AutoModel.from_pretrained(arguments.run)
-    if not hasattr(model, "translate"):
-        raise MismatchError(f"{type(model).__name__} does not translate.")
+    model = trained_model(arguments, "translate")
     options: dict[str, Any] = {
         name: getattr(arguments, name)
         for name in (
@@ -32,7 +28,6 @@ def run(argv: list[str]) -> int:
             "batch_size", "seed",
         )
     }  # fmt: skip
-    move(model, arguments.device)
     sentences = _sentences(arguments)
     while chunk := list(islice(sentences, CHUNK)):
         for found in model.translate(chunk, **options):

@@ -18,7 +18,7 @@ from dlarch.errors import CheckpointError, OptionError, UnknownNameError, UserEr
 from dlarch.hub.stored import CONFIG_FILE, PROCESSOR_FILES, Stored, display_name, open_stored
 from dlarch.processing import Processor
 from dlarch.registry import check_init_args, find
-from dlarch.spec import DataSpec, lacking_facts
+from dlarch.spec import DataSpec, as_tuples, lacking_facts
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _arguments(
             f"{stored.path} may come from another version of dlarch: {error}"
         ) from error
     check_init_args(model_class, overrides)
-    arguments = {name: _tuples(value) for name, value in stored.values["hparams"].items()}
+    arguments = {name: as_tuples(value) for name, value in stored.values["hparams"].items()}
     arguments |= overrides
     lacking = lacking_facts(getattr(model_class, "build", lambda: None), arguments)
     if lacking:
@@ -123,11 +123,6 @@ def _arguments(
             "layers: it was saved before it was built."
         )
     return arguments
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _construct(model_class: type[Any], arguments: dict[str, Any], path: Path) -> Any:

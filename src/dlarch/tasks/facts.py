@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L  # noqa: N812
 
 from dlarch.errors import MismatchError
-from dlarch.spec import FACT_NAMES, DataSpec, lacking_facts
+from dlarch.spec import FACT_NAMES, DataSpec, as_tuples, lacking_facts
 
 CALLABLES = ("loss", "optimizer", "scheduler", "initializer")
 """Arguments that shape training alone; they are kept in config.yaml, not among the hparams."""
@@ -39,7 +39,7 @@ class BuiltFromFacts(L.LightningModule):
             raise RuntimeError("save_hyperparameters must be called from the constructor")
         names = inspect.signature(type(self)).parameters
         values = {
-            name: _settled(caller.f_locals[name])
+            name: as_tuples(caller.f_locals[name])
             for name in names
             if name in caller.f_locals and name not in CALLABLES
         }
@@ -96,8 +96,3 @@ class BuiltFromFacts(L.LightningModule):
 
     def _trainer_data(self) -> Any:
         return getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
-
-
-def _settled(value: Any) -> Any:
-    """Lists as tuples, so that what YAML or JSON gave equals what Python gave."""
-    return tuple(map(_settled, value)) if isinstance(value, list) else value
