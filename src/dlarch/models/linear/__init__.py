@@ -1,1 +1,0 @@
-"""Models with one layer of weights."""
