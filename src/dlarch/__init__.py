@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlarch.hub import AutoModel
     from dlarch.registry import (
+        baseline_info,
+        create_baseline,
         create_data,
         create_model,
         data_info,
+        list_baselines,
         list_data,
         list_models,
         model_info,
+        register_baseline,
         register_data,
         register_model,
     )
@@ -27,13 +31,17 @@ __all__ = [
     "AutoModel",
     "DataSpec",
     "__version__",
+    "baseline_info",
+    "create_baseline",
     "create_data",
     "create_model",
     "data_info",
     "fit",
+    "list_baselines",
     "list_data",
     "list_models",
     "model_info",
+    "register_baseline",
     "register_data",
     "register_model",
 ]
@@ -41,13 +49,17 @@ __all__ = [
 _MODULES = {
     "AutoModel": "dlarch.hub",
     "DataSpec": "dlarch.spec",
+    "baseline_info": "dlarch.registry",
+    "create_baseline": "dlarch.registry",
     "create_data": "dlarch.registry",
     "create_model": "dlarch.registry",
     "data_info": "dlarch.registry",
     "fit": "dlarch.training",
+    "list_baselines": "dlarch.registry",
     "list_data": "dlarch.registry",
     "list_models": "dlarch.registry",
     "model_info": "dlarch.registry",
+    "register_baseline": "dlarch.registry",
     "register_data": "dlarch.registry",
     "register_model": "dlarch.registry",
 }

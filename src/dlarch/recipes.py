@@ -19,6 +19,7 @@ class Recipe:
         model: the model it serves, as the file names it; empty when it names none.
         data: the data module likewise.
         summary: first line of comment, without the sign.
+        base: of a sweep, the recipe whose options it varies; else empty.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Recipe:
     model: str
     data: str
     summary: str
+    base: str = ""
 
 
 def recipes_folder() -> Path:
@@ -36,7 +38,16 @@ def recipes_folder() -> Path:
 
 
 def list_recipes() -> list[Recipe]:
-    """The shipped recipes, sorted by name."""
+    """The shipped recipes for `dlarch fit`, sorted by name."""
+    return [recipe for recipe in _shipped() if not recipe.base]
+
+
+def list_sweeps() -> list[Recipe]:
+    """The shipped recipes for `dlarch sweep`, sorted by name."""
+    return [recipe for recipe in _shipped() if recipe.base]
+
+
+def _shipped() -> list[Recipe]:
     folder = recipes_folder()
     paths = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
     return sorted((_read(path, folder) for path in paths), key=lambda recipe: recipe.name)
@@ -54,7 +65,7 @@ def find_recipe(text: str) -> Path:
     for candidate in (text, *(text + suffix for suffix in _SUFFIXES)):
         if Path(candidate).is_file():
             return Path(candidate)
-    shipped = {recipe.name: recipe.path for recipe in list_recipes()}
+    shipped = {recipe.name: recipe.path for recipe in _shipped()}
     name = Path(text).as_posix().removeprefix("recipes/")
     if name.endswith(_SUFFIXES):
         name = name.rpartition(".")[0]
@@ -75,6 +86,7 @@ def _read(path: Path, folder: Path) -> Recipe:
         model=_named(text, "model"),
         data=_named(text, "data"),
         summary=comment[1].rstrip() if comment else "",
+        base=_named(text, "recipe"),
     )
 
 

@@ -1,8 +1,9 @@
-"""Models and data modules by name: who registers, what is found, how one is made.
+"""Models, data modules and baselines by name: who registers, what is found, how one is made.
 
 Listing imports none of them. The names of dlarch's own classes are read off the decorators in
-the files of `models/` and `data/`, those of other packages off their entry points `dlarch.models`
-and `dlarch.data`, whose files are read in the same way. A class is imported when it is asked for.
+the files of `models/`, `data/` and `baselines/`, those of other packages off their entry points
+`dlarch.models` and so on, whose files are read in the same way. A class is imported when it is
+asked for.
 """
 
 import inspect
@@ -28,13 +29,19 @@ from dlarch.spec import lacking_facts
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["model", "data"]
+Kind = Literal["model", "data", "baseline"]
 ClassType = TypeVar("ClassType", bound=type[Any])
 
-_CALLED: dict[Kind, str] = {"model": "model", "data": "data module"}
-_FILES: dict[Kind, str] = {"model": "models/*/*.py", "data": "data/*.py"}
-_ENTRY_POINTS: dict[Kind, str] = {"model": "dlarch.models", "data": "dlarch.data"}
-_DECORATORS: dict[Kind, str] = {"model": "register_model", "data": "register_data"}
+_CALLED: dict[Kind, str] = {"model": "model", "data": "data module", "baseline": "baseline"}
+_FILES: dict[Kind, str] = {
+    "model": "models/*/*.py", "data": "data/*.py", "baseline": "baselines/*.py",
+}  # fmt: skip
+_ENTRY_POINTS: dict[Kind, str] = {
+    "model": "dlarch.models", "data": "dlarch.data", "baseline": "dlarch.baselines",
+}  # fmt: skip
+_DECORATORS: dict[Kind, str] = {
+    "model": "register_model", "data": "register_data", "baseline": "register_baseline",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class Entry:
 
 # The classes that have been imported, and the entries of those that only a decorator told of.
 _classes: dict[tuple[Kind, str, str], type[Any]] = {}
-_registered: dict[Kind, dict[str, Entry]] = {"model": {}, "data": {}}
+_registered: dict[Kind, dict[str, Entry]] = {"model": {}, "data": {}, "baseline": {}}
 
 
 def register_model(
@@ -122,6 +129,13 @@ def register_data(
 ) -> Callable[[ClassType], ClassType]:
     """Register a data module under `name`; see `register_model`."""
     return _register("data", name, paper, tuple(aliases), override)
+
+
+def register_baseline(
+    name: str, *, aliases: Iterable[str] = (), override: bool = False
+) -> Callable[[ClassType], ClassType]:
+    """Register a `dlarch.baselines.Baseline` under `name`; see `register_model`."""
+    return _register("baseline", name, None, tuple(aliases), override)
 
 
 def _register(
@@ -197,6 +211,11 @@ def list_data(pattern: str = "*") -> list[str]:
     return sorted(name for name in _entries("data") if _matches(name, pattern))
 
 
+def list_baselines(pattern: str = "*") -> list[str]:
+    """Sorted names of the baselines; `pattern` has wildcards and ignores case."""
+    return sorted(name for name in _entries("baseline") if _matches(name, pattern))
+
+
 def model_info(name: str) -> Entry:
     """What is known of a model without importing it; raises as `find` does."""
     return find("model", name)
@@ -205,6 +224,11 @@ def model_info(name: str) -> Entry:
 def data_info(name: str) -> Entry:
     """What is known of a data module without importing it; raises as `find` does."""
     return find("data", name)
+
+
+def baseline_info(name: str) -> Entry:
+    """What is known of a baseline without importing it; raises as `find` does."""
+    return find("baseline", name)
 
 
 def stored_name(kind: Kind, path: str) -> str:
@@ -290,6 +314,18 @@ def create_data(name: str, /, **init_args: Any) -> Any:
     data_class = find("data", name).load()
     check_init_args(data_class, init_args)
     return data_class(**init_args)
+
+
+def create_baseline(name: str, /, **init_args: Any) -> Any:
+    """Make a baseline by name.
+
+    Raises:
+        UnknownNameError: there is no such baseline.
+        OptionError: it has no such argument.
+    """
+    baseline_class = find("baseline", name).load()
+    check_init_args(baseline_class, init_args)
+    return baseline_class(**init_args)
 
 
 def check_init_args(cls: type[Any], init_args: Iterable[str]) -> list[str]:

@@ -119,6 +119,12 @@ def newest_in(parent: Path, pattern: str = "*") -> Run | None:
     return Run(max(runs, key=_start)) if runs else None
 
 
+def better(metric: str) -> Literal["min", "max"]:
+    """Whether a metric is better the lower or the higher it is, by its name."""
+    downward = ("loss", "perplexity", "error", "rmse", "mae")
+    return "min" if any(word in metric for word in downward) else "max"
+
+
 def resolve_checkpoint(
     text: str, recipe: str | None = None, prefer: Literal["last", "best"] = "best"
 ) -> Path:

@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from dlarch import hub
 from dlarch.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from dlarch.callbacks.curves import History
+from dlarch.callbacks.mlflow import MLflow
 from dlarch.callbacks.progress import progress_bar
 from dlarch.callbacks.protocols import TranslationSample
 from dlarch.callbacks.signals import GracefulStop
@@ -28,7 +29,7 @@ from dlarch.compat.checkpoint_io import AtomicCheckpointIO, load_checkpoint
 from dlarch.errors import OptionError
 from dlarch.registry import check_batch_types, create_data, create_model
 from dlarch.run_files import RunFiles, declared_metrics, open_run, versions, write_json
-from dlarch.runs import Run, resolve_checkpoint
+from dlarch.runs import Run, better, resolve_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class RunResult:
         samples: translations and the like, as the final model makes them.
         best_epoch: epoch (from 0) that validation chose; None if the last weights were tested.
         stopped_epoch: last epoch that was trained.
+        best_score: the monitored metric in the best epoch.
         minutes: of training and test, those before a resume among them.
         stopped_early: whether early stopping ended the training.
     """
@@ -57,6 +59,7 @@ class RunResult:
     stopped_epoch: int = 0
     minutes: float = 0.0
     stopped_early: bool = False
+    best_score: float | None = None
 
 
 def fit(
@@ -66,6 +69,7 @@ def fit(
     name: str | None = None,
     ckpt_path: str | Path | None = None,
     test_after_fit: bool = True,
+    score_train: bool = False,
     monitor: str | None = None,
     save_every_n_steps: int = SAVE_EVERY_N_STEPS,
     **trainer_options: Any,
@@ -78,6 +82,8 @@ def fit(
         name: of the run folder's parent; the model's name when not given.
         ckpt_path: a run folder or checkpoint to resume exactly.
         test_after_fit: test the best checkpoint at the end.
+        score_train: score the training split too, with the tested weights and no augmentation; its
+            figures are called as those of the test, with "train" for "test".
         monitor: metric that chooses the best checkpoint; the task's own when not given.
         save_every_n_steps: optimizer steps between two resumable checkpoints.
         **trainer_options: of `lightning.Trainer`.
@@ -100,7 +106,9 @@ def fit(
         trainer = L.Trainer(**options)
         started = time.monotonic()
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        return finish(trainer, model, data, files, started, test=test_after_fit)
+        return finish(
+            trainer, model, data, files, started, test=test_after_fit, score_train=score_train
+        )
     except BaseException:
         files.discard_if_unused()
         raise
@@ -154,6 +162,9 @@ def trainer_arguments(
         given["logger"] = TensorBoardLogger(
             run.folder, name="logs", version="", default_hp_metric=False
         )
+    for tracker in _listed(given["logger"]):
+        if isinstance(tracker, MLflow):
+            tracker.belong_to(run)
     return given
 
 
@@ -207,8 +218,7 @@ def _has_accelerator() -> bool:
 def _watched(model: Any, monitor: str | None) -> tuple[str, str] | None:
     if monitor is None:
         return getattr(model, "monitor", None)
-    downward = any(word in monitor for word in ("loss", "perplexity", "error", "rmse", "mae"))
-    return monitor, "min" if downward else "max"
+    return monitor, better(monitor)
 
 
 def finish(
@@ -219,6 +229,7 @@ def finish(
     started: float,
     *,
     test: bool = True,
+    score_train: bool = False,
     recipe: str | None = None,
 ) -> RunResult:
     """Test the best checkpoint, write metrics.json and give back what the run came to."""
@@ -232,14 +243,11 @@ def finish(
     )
     quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
     if test and not quick:
-        trainer.test(
-            model,
-            datamodule=data,
-            ckpt_path=str(checkpoint) if checkpoint is not None else None,
-            verbose=False,
-            weights_only=True,
-        )
+        _test(trainer, model, data, checkpoint)
         metrics |= _scalars(trainer)
+    if score_train and not quick:
+        metrics |= _score_train(trainer, model, data, checkpoint)
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     samples = model.translation_samples(8) if hasattr(model, "translation_samples") else []
     result = RunResult(
         run=run,
@@ -249,6 +257,7 @@ def finish(
         stopped_epoch=stopped_epoch,
         minutes=files.earlier_minutes + (time.monotonic() - started) / 60,
         stopped_early=early,
+        best_score=None if score is None else float(score),
     )
     if trainer.is_global_zero and not quick:
         watched = getattr(trainer.checkpoint_callback, "monitor", None)
@@ -256,9 +265,39 @@ def finish(
         write_json(run.metrics, record)
         if hasattr(model, "provenance"):  # for the card of a model that is saved right after
             model.provenance = {name: record[name] for name in ("metrics", "command")}
+        for tracker in trainer.loggers:
+            if isinstance(tracker, MLflow):
+                tracker.keep(run, model)
     if quick:
         files.discard()  # nothing in it can be used
     return result
+
+
+def _test(trainer: L.Trainer, model: Any, data: Any, checkpoint: Path | None) -> None:
+    trainer.test(
+        model,
+        datamodule=data,
+        ckpt_path=str(checkpoint) if checkpoint is not None else None,
+        verbose=False,
+        weights_only=True,
+    )
+
+
+def _score_train(
+    trainer: L.Trainer, model: Any, data: Any, checkpoint: Path | None
+) -> dict[str, float]:
+    """Test on the training split, which no logger shall take for the test's."""
+    loggers, trainer.loggers = trainer.loggers, []
+    data.test_split = "train"
+    try:
+        _test(trainer, model, data, checkpoint)
+    finally:
+        trainer.loggers, data.test_split = loggers, "test"
+    return {
+        name.replace("test/", "train/", 1): value
+        for name, value in _scalars(trainer).items()
+        if name.startswith("test/")
+    }
 
 
 def _scalars(trainer: L.Trainer) -> dict[str, float]:
@@ -301,6 +340,8 @@ def _record(
         "versions": versions(),
         "command": commands[0],
         "date": datetime.now().strftime("%Y-%m-%d"),
+        "monitor": monitor,
+        "best_score": result.best_score,
         "best_epoch": result.best_epoch,
         "stopped_epoch": result.stopped_epoch,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -99,6 +99,8 @@ class CommandLine(LightningCLI):
             parser.add_argument(f"--{name}", type=kind, default=default, help=OWN_OPTIONS[name])
 
         add("test_after_fit", bool, True)
+        add("score_train", bool, False)
+        add("name", str | None, None)
         add("monitor", str | None, None)
         add("save_every_n_steps", int, SAVE_EVERY_N_STEPS)
 
@@ -133,7 +135,8 @@ class CommandLine(LightningCLI):
         if self.words.verb != "fit":
             return Trainer(**scoring_arguments(config))
         model = registry_name("model", str(self._get(self.config, "model.class_path")))
-        self.files = open_run(self.words.recipe or model, self.words.checkpoint)
+        name = self._get(self.config_init, "name") or self.words.recipe or model
+        self.files = open_run(name, self.words.checkpoint)
         asked = self._asked()
         self.files.config = yaml.safe_dump(asked, sort_keys=False, allow_unicode=True, width=100)
         if hasattr(self.model, "run_config"):
@@ -217,6 +220,7 @@ class CommandLine(LightningCLI):
             self.files,
             self.started,
             test=bool(self._get(self.config_init, "test_after_fit")),
+            score_train=bool(self._get(self.config_init, "score_train")),
             recipe=self.words.recipe,
         )
         if self.trainer.is_global_zero:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
+from dlarch.callbacks.mlflow import MLFLOW_FILE
 from dlarch.training import RunResult
 
 PLAIN_WIDTH = 120
@@ -41,6 +43,9 @@ def _next(result: RunResult, model: nn.Module) -> list[str]:
     commands = []
     if any(run.folder.rglob("events.out.tfevents.*")):
         commands.append(f"  tensorboard --logdir {folder}")
+    if (run.folder / MLFLOW_FILE).is_file():
+        uri = json.loads((run.folder / MLFLOW_FILE).read_text(encoding="utf-8"))["tracking_uri"]
+        commands.append(f"  mlflow ui --backend-store-uri {shlex.quote(uri)}")
     if not _has_checkpoint(result):
         return commands
     if result.samples and hasattr(model, "translate"):

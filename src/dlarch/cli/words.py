@@ -16,7 +16,8 @@ import yaml
 
 from dlarch import registry
 from dlarch.compat.parser import flattened, option_name, renamed
-from dlarch.errors import CheckpointError, DataError, OptionError, UserError, did_you_mean
+from dlarch.config_files import read_mapping
+from dlarch.errors import CheckpointError, OptionError, UserError, did_you_mean
 from dlarch.hub.stored import Stored, open_stored, rename_arguments
 from dlarch.recipes import find_recipe, list_recipes
 from dlarch.runs import Run, newest_run, resolve_checkpoint
@@ -30,6 +31,8 @@ OWN_OPTIONS = {
     "ckpt_path": "a run folder or checkpoint",
     "test_after_fit": "test the best checkpoint after fit",
     "monitor": "metric that chooses the best checkpoint; the task's own when not given",
+    "score_train": "score the training split too, with the tested weights",
+    "name": "of the folder of runs; the recipe's when not given",
     "save_every_n_steps": "optimizer steps between two exactly resumable checkpoints",
     "seed_everything": "seed of all random numbers",
     "print_config": "print the configuration and exit",
@@ -291,24 +294,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
         OptionError: it is no YAML, or no mapping of sections.
         DataError: it cannot be read.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"The recipe {path} is not UTF-8 (byte {error.start}).") from error
-    except OSError as error:
-        raise DataError(f"The recipe {path} cannot be read: {error.strerror}.") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = "" if mark is None else f", line {mark.line + 1}"
-        raise OptionError(f"{path}{line} is no YAML: {error.problem or error.context}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise OptionError(f"{path} is no YAML: {first}.") from error
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise OptionError(
-            f"The recipe {path} must have the sections model, data and trainer, each `name:` with "
-            "its options indented below."
-        )
+    values = read_mapping(
+        path,
+        "recipe",
+        "must have the sections model, data and trainer, each `name:` with its options indented "
+        "below.",
+    )
+    if "recipe" in values:
+        raise OptionError(f"{path} is a sweep: run it by `dlarch sweep --config {path}`.")
     for name in values:
         if name not in SECTIONS:
             hint = did_you_mean(name, SECTIONS)

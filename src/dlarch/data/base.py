@@ -44,6 +44,7 @@ class DataModule(L.LightningDataModule):
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.processor = processor
         self.spec: DataSpec | None = None
+        self.test_split = "test"  # what a test scores: another split for a moment
         self._loader: BatchLoader[Any] | None = None
         self._resumed: dict[str, Any] | None = None
 
@@ -97,7 +98,7 @@ class DataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> BatchLoader[Any]:
         """The test split, in a fixed order."""
-        return self._evaluation_loader("test")
+        return self._evaluation_loader(self.test_split)
 
     def predict_dataloader(self) -> BatchLoader[Any]:
         """The test split, in the order in which it was written."""

@@ -210,7 +210,7 @@ class ImageData(DataModule):
         assert self.processor is not None
         if self.trainer is not None:
             return raw.but(by_position=True) if self.on_device else raw
-        augmentation = self.augmentation if split == "train" else None
+        augmentation = self.augmentation if split == "train" != self.test_split else None
         return raw.but(finish=partial(_finished, self.processor, augmentation))
 
     def training_plan(self, seed: int, epoch: int) -> list[Rows]:
@@ -241,8 +241,10 @@ class ImageData(DataModule):
         assert self.processor is not None
         training = self.trainer.training
         if self.on_device:
-            scoring = "test" if self.trainer.testing or self.trainer.predicting else "validation"
-            batch = self._gathered(batch, "train" if training else scoring)
+            split = "train" if training else "validation"
+            if self.trainer.testing or self.trainer.predicting:
+                split = self.test_split
+            batch = self._gathered(batch, split)
         return _finished(self.processor, self.augmentation if training else None, batch)
 
     def _gathered(self, batch: ImageBatch, split: str) -> ImageBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
@@ -302,7 +303,17 @@ class Task(BuiltFromFacts):
         self._asked = optimizers.settings(self.trainer.optimizers, self.optimizer_overrides)
         optimizers.check_settings(self.trainer, self._asked)
         for logger in self.loggers:
-            logger.log_hyperparams(dict(self.hparams))
+            logger.log_hyperparams(self._hyperparameters())
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """What the run was made with: arguments and facts, optimizers, batch size and seed."""
+        found = {**self.hparams, **optimizers.described(self.trainer.optimizers)}
+        batch_size = getattr(self._trainer_data(), "batch_size", None)
+        if batch_size is not None:
+            found["batch_size"] = batch_size
+        if "PL_GLOBAL_SEED" in os.environ:
+            found["seed"] = int(os.environ["PL_GLOBAL_SEED"])
+        return found
 
     def on_train_start(self) -> None:
         """Let settings of the optimizer that were asked for win over the checkpoint's.
@@ -320,7 +331,7 @@ class Task(BuiltFromFacts):
         final = {f"hp/{self.monitor[0]}": float(self.trainer.callback_metrics[self.monitor[0]])}
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(dict(self.hparams), final)
+                logger.log_hyperparams(self._hyperparameters(), final)
 
     # ---- checkpoints and pretrained folders
 

@@ -37,6 +37,18 @@ def settings(optimizers: Sequence[Optimizer], names: Iterable[str]) -> Settings:
     ]
 
 
+def described(optimizers: Sequence[Optimizer]) -> dict[str, Any]:
+    """Class and settings of each optimizer, those that are switched off left out."""
+    found: dict[str, Any] = {}
+    for index, optimizer in enumerate(optimizers):
+        name = "optimizer" if index == 0 else f"optimizer_{index}"
+        found[name] = type(optimizer).__name__
+        for setting, value in optimizer.param_groups[0].items():
+            if setting not in ("params", "initial_lr") and value not in (None, False):
+                found[f"{name}.{setting}"] = optimizer.defaults.get(setting, value)
+    return found
+
+
 def check_settings(trainer: L.Trainer, asked: Settings) -> None:
     """Compare the settings asked for with those that a scheduler decides.
 

@@ -1,0 +1,93 @@
+"""What a baseline is, the arrays it sees of a data module, and how it is scored."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlarch.batches import ImageBatch, TableBatch
+from dlarch.errors import MismatchError
+
+Arrays = tuple[NDArray[np.float32], NDArray[Any]]
+"""Features (n, F), and classes (n,) or numbers (n, O)."""
+
+
+class Baseline(ABC):
+    """A method that is no network: an estimator of scikit-learn with settings that usually work.
+
+    Attributes:
+        batch_type: of the data that it can learn from.
+        predicts: "classes" or "numbers".
+    """
+
+    batch_type: ClassVar[tuple[type, ...]] = (ImageBatch, TableBatch)
+    predicts: ClassVar[Literal["classes", "numbers"]]
+
+    @abstractmethod
+    def estimator(self, seed: int) -> Any:
+        """A fresh estimator; `seed` decides what is random in it."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a baseline came to.
+
+    Attributes:
+        metrics: by tag, as a network on the same data has them: "val/accuracy", "test/rmse".
+        seconds: of fitting.
+    """
+
+    metrics: dict[str, float]
+    seconds: float
+
+
+def arrays(data: Any, split: Literal["train", "validation", "test"]) -> Arrays:
+    """A split as networks see it, normalised and without augmentation, a row for each example."""
+    before, data.test_split = data.test_split, split
+    try:
+        batches = list(data.test_dataloader())
+    finally:
+        data.test_split = before
+    features = np.concatenate([batch[0].flatten(1).numpy() for batch in batches])
+    return features, np.concatenate([batch[1].numpy() for batch in batches])
+
+
+def score(baseline: Baseline, data: Any, seed: int = 1) -> Scores:
+    """Fit a baseline on the training split, and score the others.
+
+    Args:
+        baseline: what to fit.
+        data: a data module that is set up.
+        seed: of what is random in the baseline.
+
+    Raises:
+        MismatchError: it predicts numbers and the data have classes, or the other way round.
+    """
+    classes = data.spec.num_classes is not None
+    if classes != (baseline.predicts == "classes"):
+        raise MismatchError(
+            f"{type(baseline).__name__} predicts {baseline.predicts}, which these data do not have."
+        )
+    features, targets = arrays(data, "train")
+    estimator = baseline.estimator(seed)
+    started = time.perf_counter()
+    estimator.fit(features, targets if classes else np.squeeze(targets, 1))
+    seconds = time.perf_counter() - started
+    metrics: dict[str, float] = {}
+    for tag, split in (("val", "validation"), ("test", "test")):
+        features, targets = arrays(data, split)  # type: ignore[arg-type]
+        found = estimator.predict(features)
+        if classes:
+            metrics[f"{tag}/accuracy"] = float((found == targets).mean())
+        else:
+            errors = (found.reshape(targets.shape) - targets) * np.asarray(
+                data.processor.target_std
+            )
+            metrics[f"{tag}/rmse"] = float(np.sqrt((errors**2).mean()))
+            metrics[f"{tag}/mae"] = float(np.abs(errors).mean())
+    return Scores(metrics, seconds)

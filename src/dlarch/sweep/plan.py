@@ -1,0 +1,276 @@
+"""What a sweep is to run: the settings of a recipe that its file lists, crosses or searches."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dlarch.config_files import read_mapping
+from dlarch.errors import OptionError, did_you_mean
+from dlarch.recipes import find_recipe, list_sweeps
+from dlarch.runs import better
+
+SECTIONS = ("recipe", "set", "seeds", "runs", "grid", "search", "metric", "columns")
+SEARCH_KEYS = ("sampler", "trials", "seed", "space")
+RANGE_KEYS = ("low", "high", "log", "step")
+
+Options = Mapping[str, Any]
+"""Values by the name of the option of `dlarch fit`, such as "model.activation"."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Options that are tried together.
+
+    Attributes:
+        name: what it is called in tables and folders.
+        options: beside those of the recipe and of the whole sweep.
+    """
+
+    name: str
+    options: Options
+
+
+@dataclass(frozen=True)
+class Space:
+    """The values of one option to search in.
+
+    Attributes:
+        choices: the values themselves; None for a range.
+        low: smallest value.
+        high: largest value.
+        log: whether equal ratios are equally likely.
+        step: between values.
+    """
+
+    choices: tuple[Any, ...] | None = None
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search by Optuna.
+
+    Attributes:
+        sampler: "random", or "tpe", which learns from the trials so far.
+        trials: how many settings to try.
+        seed: of the sampler.
+        space: values by option.
+    """
+
+    sampler: Literal["random", "tpe"]
+    trials: int
+    seed: int
+    space: Mapping[str, Space]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep as its file says it.
+
+    Attributes:
+        name: of the file, without suffix.
+        recipe: file of the recipe.
+        shared: options of all settings.
+        seeds: each setting is run once with each.
+        settings: in the order of the file; empty for a search.
+        search: None for a list or grid.
+        metric: validation metric that chooses among settings and checkpoints; None: the recipe's.
+        columns: metrics of the table; None: all of the test.
+    """
+
+    name: str
+    recipe: Path
+    shared: Options
+    seeds: tuple[int, ...]
+    settings: tuple[Setting, ...]
+    search: Search | None
+    metric: str | None
+    columns: tuple[str, ...] | None
+
+    def key(self, options: Options, seed: int | None) -> str:
+        """What tells a trial from any other: recipe, options and seed; of a search no seed."""
+        recipe = self.recipe.read_text(encoding="utf-8")
+        told = [recipe, dict(self.shared), dict(options), self.metric, seed]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def words(self, options: Options, seed: int, name: str) -> list[str]:
+        """What to type after `dlarch` for one run.
+
+        Args:
+            options: of the setting.
+            seed: of the run.
+            name: of its folder of runs.
+        """
+        words = ["fit", "--config", str(self.recipe), "--name", name]
+        words += ["--seed_everything", str(seed)]
+        if self.metric is not None:
+            words += ["--monitor", self.metric]
+        for option, value in {**self.shared, **options}.items():
+            words += [f"--{option}", as_word(value)]
+        return words
+
+
+def read_plan(text: str) -> Plan:
+    """Read the file of a sweep.
+
+    Args:
+        text: path, or name among the shipped ones.
+
+    Raises:
+        UserError: there is no such file, or it cannot be understood.
+    """
+    shipped = {recipe.name.rpartition("/")[2]: recipe.name for recipe in list_sweeps()}
+    path = find_recipe(text if Path(text).is_file() else shipped.get(text, text))
+    values = read_mapping(
+        path, "sweep", "must name a recipe, and have one of the sections runs, grid and search."
+    )
+    for key in values:
+        if key not in SECTIONS:
+            raise OptionError(
+                f"{path} has the unknown section {key}.{did_you_mean(key, SECTIONS)} A sweep has: "
+                f"{', '.join(SECTIONS)}."
+            )
+    if not isinstance(values.get("recipe"), str):
+        raise OptionError(f"{path} names no recipe: add a line like `recipe: mlp`.")
+    kinds = [kind for kind in ("runs", "grid", "search") if values.get(kind)]
+    if len(kinds) != 1:
+        raise OptionError(
+            f"{path} must have exactly one of the sections runs (a list), grid (all combinations) "
+            f"and search (by Optuna), not {' and '.join(kinds) or 'none'}."
+        )
+    section = _mapping(values[kinds[0]], path, kinds[0])
+    search = _search(section, path) if kinds == ["search"] else None
+    metric = values.get("metric")
+    if metric is not None and not isinstance(metric, str):
+        raise OptionError(f"{path}: metric must be a name such as val/accuracy, not {metric!r}.")
+    if search is not None and (metric is None or metric.startswith("test/")):
+        raise OptionError(
+            f"{path}: a search needs a validation metric to choose by, `metric: val/accuracy`; "
+            "what chooses by the test tells nothing of new data."
+        )
+    return Plan(
+        name=path.stem,
+        recipe=_recipe_beside(path, values["recipe"]),
+        shared=_options(values.get("set") or {}, path, "set"),
+        seeds=_seeds(values.get("seeds", [1]), path),
+        settings=() if search else tuple(_settings(kinds[0], section, path)),
+        search=search,
+        metric=metric,
+        columns=tuple(map(str, values["columns"])) if values.get("columns") else None,
+    )
+
+
+def direction(plan: Plan) -> Literal["minimize", "maximize"]:
+    """What a search does with its metric."""
+    return "maximize" if plan.metric and better(plan.metric) == "max" else "minimize"
+
+
+def as_word(value: Any) -> str:
+    """A value as it is typed after an option."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def named(options: Options) -> str:
+    """A name for a setting: its options by their last words."""
+    shown = (f"{name.rpartition('.')[2]} {as_word(value)}" for name, value in options.items())
+    return ", ".join(shown)
+
+
+def _recipe_beside(path: Path, text: str) -> Path:
+    """The recipe that a sweep names: beside it, in the working directory, or shipped."""
+    beside = path.parent / text
+    return beside if beside.is_file() else find_recipe(text)
+
+
+def _settings(kind: str, section: Mapping[str, Any], path: Path) -> Iterable[Setting]:
+    if kind == "runs":
+        for name, options in section.items():
+            yield Setting(str(name), _options(options or {}, path, f"runs, {name}"))
+        return
+    axes = [
+        [(option, value) for value in _list(values, path, option)]
+        for option, values in section.items()
+    ]
+    for combination in itertools.product(*axes):
+        options = dict(combination)
+        yield Setting(named(options), options)
+
+
+def _search(section: Mapping[str, Any], path: Path) -> Search:
+    _known(section, SEARCH_KEYS, path, "search")
+    sampler, trials = section.get("sampler", "tpe"), section.get("trials")
+    if sampler not in ("random", "tpe"):
+        raise OptionError(f"{path}: sampler must be random or tpe, not {sampler!r}.")
+    if not isinstance(trials, int) or trials < 1:
+        raise OptionError(f"{path}: search needs the number of trials, such as `trials: 30`.")
+    space = _mapping(section.get("space"), path, "space")
+    spaces = {option: _space(value, path, option) for option, value in space.items()}
+    return Search(sampler, trials, int(section.get("seed", 1)), spaces)
+
+
+def _space(value: Any, path: Path, option: str) -> Space:
+    if isinstance(value, list) and value:
+        return Space(choices=tuple(value))
+    if not isinstance(value, Mapping):
+        raise OptionError(
+            f"{path}: {option} must be a list of values, or a range such as "
+            f"{{low: 1.0e-4, high: 1.0, log: true}}, not {value!r}."
+        )
+    _known(value, RANGE_KEYS, path, option)
+    low, high = value.get("low"), value.get("high")
+    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in (low, high))
+    if not numbers or not low < high:  # type: ignore[operator]
+        hint = " (YAML reads 1e-4 as text: write 1.0e-4.)" if isinstance(low, str) else ""
+        raise OptionError(f"{path}: {option} needs numbers low < high, not {low} and {high}.{hint}")
+    return Space(None, low, high, bool(value.get("log")), value.get("step"))  # type: ignore[arg-type]
+
+
+def _known(section: Mapping[str, Any], keys: Iterable[str], path: Path, where: str) -> None:
+    for key in section:
+        if key not in keys:
+            raise OptionError(
+                f"{path}: {where} has the unknown key {key}.{did_you_mean(key, keys)}"
+            )
+
+
+def _options(value: Any, path: Path, where: str) -> dict[str, Any]:
+    """Options with their values; a class with its arguments may be given as in a recipe."""
+    return {name: _number(each) for name, each in _mapping(value, path, where).items()}
+
+
+def _number(value: Any) -> Any:
+    """A number that YAML took for text, since 1e-4 has no point."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _mapping(value: Any, path: Path, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise OptionError(f"{path}: {where} must be options with values, not {value!r}.")
+    return {str(key): each for key, each in value.items()}
+
+
+def _list(value: Any, path: Path, option: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise OptionError(f"{path}: {option} must be a list of values, not {value!r}.")
+    return [_number(each) for each in value]
+
+
+def _seeds(value: Any, path: Path) -> tuple[int, ...]:
+    seeds = value if isinstance(value, list) else [value]
+    if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+        raise OptionError(f"{path}: seeds must be whole numbers such as [1, 2, 3], not {value!r}.")
+    return tuple(seeds)

@@ -1,0 +1,126 @@
+"""`dlarch sweep` as a user runs it: real trainings, a failure, kills, reports."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+RECIPE = """\
+# A perceptron on XOR.
+model: mlp
+data:
+  class_path: logic_gates
+  init_args: {inputs: 4, batch_size: 4}
+trainer:
+  max_epochs: 2
+  log_every_n_steps: 1
+"""
+
+SWEEP = """\
+recipe: gates.yaml
+set: {score_train: true}
+seeds: [1]
+runs:
+  relu: {}
+  tanks: {model.activation: tanks}
+  tanh: {model.activation: tanh}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Start `dlarch sweep`; returns the process."""
+    (tmp_path / "gates.yaml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "small.yaml").write_text(SWEEP, encoding="utf-8")
+    environment = os.environ | {
+        "DLARCH_RUNS": str(tmp_path / "runs"),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+    def start(*words: str, config: str = "small.yaml") -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dlarch", "sweep", "--config", config, *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def runs_of(tmp_path, name="small"):
+    """The lines of the file of runs."""
+    with (tmp_path / "runs/sweeps" / name / "runs.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_goes_past_a_failure_and_reports(sweep, tmp_path):
+    process = sweep()
+    out, err = process.communicate(timeout=250)
+    assert process.returncode == 1, err
+    assert "Did you mean" in out or "tanks" in out
+    table = out[out.index("setting") :]
+    assert "0, 1 failed" in table
+    assert "train/accuracy" in table
+    lines = runs_of(tmp_path)
+    assert [line["state"] for line in lines] == ["finished", "failed", "finished"]
+    for line in (lines[0], lines[2]):
+        assert 0 <= float(line["train/accuracy"]) <= 1
+        assert 0 <= float(line["test/accuracy"]) <= 1
+        assert line["stopped_epoch"] == "1"
+        assert line["command"].startswith("dlarch fit --config gates.yaml")
+    assert "tanks" in lines[1]["error"]
+    assert (tmp_path / "runs/sweeps/small/curves.png").read_bytes().startswith(b"\x89PNG")
+
+    process = sweep("--seeds", "1", "2")  # adds the second seed, repeats nothing
+    out, _ = process.communicate(timeout=250)
+    assert "finished  relu, seed 2" in out
+    assert "relu, seed 1" not in out
+    assert len(runs_of(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_killed_sweep_goes_on_without_repeating(sweep, tmp_path, number):
+    long = SWEEP.replace("score_train: true", "trainer.max_epochs: 400")
+    long = long.replace("  tanks: {model.activation: tanks}\n", "  relu: {trainer.max_epochs: 2}\n")
+    long = long.replace("  relu: {}\n", "").replace("  tanh: ", "  slow tanh: ")
+    (tmp_path / "long.yaml").write_text(long, encoding="utf-8")
+    process = sweep(config="long.yaml")
+    folder = tmp_path / "runs/sweeps/long/slow_tanh/seed_1"
+    wait_for(lambda: "epoch 20/" in text_of(folder / "output.txt"))
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    process = sweep(config="long.yaml")
+    out, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    assert "finished  slow tanh, seed 1" in out
+    assert "finished  relu" not in out  # it was before the kill
+    assert [line["stopped_epoch"] for line in runs_of(tmp_path, "long")] == ["1", "399"]
+    # One folder: what was interrupted went on, or was waited for.
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 1
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def wait_for(holds, seconds=120):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_a_sweep_is_no_recipe(sweep, command):
+    sweep_file = "small.yaml"
+    sweep("--report").communicate(timeout=60)
+    found = command("fit", "--config", sweep_file)
+    assert found.returncode == 2
+    assert "dlarch sweep --config small.yaml" in found.stderr
