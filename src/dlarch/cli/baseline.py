@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from dlarch import registry
 from dlarch.cli.options import OptionParser, print_table, print_text
@@ -25,14 +29,12 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--data", help="a data module; its options follow as --data.NAME VALUE")
     parser.add_argument("--seed", type=int, default=1, help="of what is random (default: 1)")
     parser.add_argument("--list", action="store_true", help="only list the baselines")
-    options, rest = parser.parse_known_args(argv)
-    for word in rest[::2]:
-        if not word.startswith("--data."):
-            parser.refuse(word)
+    words, data_options = _without_data_options(argv)
+    options = parser.parse(words)
     if options.list:
         print_table([(n, registry.baseline_info(n).summary) for n in registry.list_baselines()])
         return 0
-    data = _data(options.config, options.data, rest)
+    data = _data(options.config, options.data, data_options)
     names = options.names or _fitting(data)
     baselines = {name: registry.create_baseline(name) for name in names}
 
@@ -54,12 +56,34 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def _without_data_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The other words, and the values of --data.NAME VALUE or --data.NAME=VALUE.
+
+    Raises:
+        OptionError: a value is missing.
+    """
+    words: list[str] = []
+    options: dict[str, Any] = {}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        if not option.startswith("--data."):
+            words.append(word)
+            continue
+        if not equals and (not rest or rest[0].startswith("--")):
+            raise OptionError(f"{option} needs a value.")
+        text = value if equals else rest.pop(0)
+        options[option.removeprefix("--data.")] = yaml.safe_load(text)
+    return words, options
+
+
 def registry_name_of(thing: Any) -> str:
     """The name under which a class is registered."""
     return str(getattr(type(thing), "registry_name", type(thing).__name__))
 
 
-def _data(config: str | None, name: str | None, words: list[str]) -> Any:
+def _data(config: str | None, name: str | None, options: dict[str, Any]) -> Any:
     """The data module that is meant, set up."""
     from dlarch.cli.words import class_path, read_recipe
     from dlarch.compat.parser import renamed
@@ -72,7 +96,7 @@ def _data(config: str | None, name: str | None, words: list[str]) -> Any:
     if section is None:
         raise OptionError("Say which data: --config RECIPE, or --data NAME.")
     section = renamed({"data": section}, class_path)["data"]
-    data = _instantiated(section, words)
+    data = _instantiated(section, options)
     if not hasattr(data, "test_split"):
         raise MismatchError(f"{type(data).__name__} is no data module of dlarch's kind.")
     data.prepare_data()
@@ -80,20 +104,26 @@ def _data(config: str | None, name: str | None, words: list[str]) -> Any:
     return data
 
 
-def _instantiated(section: dict[str, Any], words: list[str]) -> Any:
+def _instantiated(section: dict[str, Any], more: dict[str, Any]) -> Any:
     from lightning import LightningDataModule
 
-    from dlarch.compat.parser import ComplaintError, Parser, option_name, sentence
+    from dlarch.compat.parser import ComplaintError, Parser, sentence
 
     parser = Parser(allow_abbrev=False)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    given = [option_name(word.lstrip("-")) for word in words[::2]]
+    options = {**(section.get("init_args") or {}), **more}
     try:
-        config = parser.parse_args(["--data", json.dumps(section), *words])
-        return parser.instantiate_classes(config).data
+        text = json.dumps({**section, "init_args": options})
+        return parser.instantiate_classes(parser.parse_args(["--data", text])).data
     except ComplaintError as complaint:
-        known = [f"data.{n}" for n in section.get("init_args", {})]
+        given = [f"data.{name}" for name in options]
+        known = [f"data.{name}" for name in inspect.signature(_loaded(section)).parameters]
         raise OptionError(sentence(str(complaint), given, known)) from complaint
+
+
+def _loaded(section: dict[str, Any]) -> Any:
+    module, _, name = section["class_path"].rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _fitting(data: Any) -> list[str]:
