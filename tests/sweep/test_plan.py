@@ -51,6 +51,17 @@ grid:
     assert found.settings[5].options == {"model.optimizer.lr": 0.1, "model.activation": "selu"}
 
 
+def test_a_class_is_named_by_its_last_word_and_arguments(plan):
+    found = plan("""
+recipe: mlp
+grid:
+  model.optimizer: [SGD, {class_path: torch.optim.SGD, init_args: {momentum: 0.9}}]
+  model.optimizer.lr: [0.1]
+""")
+    names = [setting.name for setting in found.settings]
+    assert names == ["optimizer SGD, lr 0.1", "optimizer SGD momentum 0.9, lr 0.1"]
+
+
 def test_a_search_has_a_space(plan):
     found = plan("""
 recipe: mlp

@@ -181,8 +181,17 @@ def as_word(value: Any) -> str:
 
 def named(options: Options) -> str:
     """A name for a setting: its options by their last words."""
-    shown = (f"{name.rpartition('.')[2]} {as_word(value)}" for name, value in options.items())
-    return ", ".join(shown)
+    return ", ".join(
+        f"{name.rpartition('.')[2]} {_shown(value)}" for name, value in options.items()
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value in a name; of a class its last word and its arguments."""
+    if not isinstance(value, Mapping) or "class_path" not in value:
+        return as_word(value)
+    arguments = named(value.get("init_args") or {})
+    return " ".join(filter(None, (value["class_path"].rpartition(".")[2], arguments)))
 
 
 def _recipe_beside(path: Path, text: str) -> Path:

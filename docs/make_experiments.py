@@ -1,0 +1,159 @@
+"""Keep the runs of sweeps, and write the tables of experiments.md from them.
+
+python docs/make_experiments.py                 writes experiments/SWEEP.txt from SWEEP.csv
+python docs/make_experiments.py RUNS.csv ...    takes up runs of sweeps first, each seed once
+
+RUNS.csv is what `dlarch sweep` leaves in runs/sweeps/SWEEP.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+FOLDER = Path(__file__).parent / "experiments"
+Lines = list[dict[str, str]]
+
+PUBLISHED = dict(
+    zip(
+        range(1, 22),
+        (0.812, 0.978, 0.961, 0.900, 0.962, 0.972, 0.968, 0.977, 0.977, 0.993, 0.991, 0.991, 0.991,
+         0.932, 0.895, 0.942, 0.986, 0.984, 0.982, 0.981, 0.978),
+        strict=True,
+    )
+)  # fmt: skip
+"""Training accuracies of the published table, one seed, by the number of the run."""
+
+
+def main() -> None:
+    for given in map(Path, sys.argv[1:]):
+        name = given.resolve().parent.name
+        save(FOLDER / f"{name}.csv", merged(read(FOLDER / f"{name}.csv"), read(given)))
+    for path in sorted(FOLDER.glob("*.csv")):
+        table = TABLES[path.stem](read(path))
+        text = "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
+        path.with_suffix(".txt").write_text(text, encoding="utf-8")
+        print(path.with_suffix(".txt"))
+
+
+def read(path: Path) -> Lines:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def merged(old: Lines, new: Lines) -> Lines:
+    """The finished runs of both, the newer of a setting and seed, in the order of the settings."""
+    finished = [line for line in (*old, *new) if line["state"] == "finished"]
+    runs = {(line["setting"], line["seed"]): line for line in finished}
+    order = {line["setting"]: None for line in (*new, *old)}
+    places = {setting: place for place, setting in enumerate(order)}
+    return sorted(runs.values(), key=lambda line: (places[line["setting"]], int(line["seed"])))
+
+
+def save(path: Path, lines: Lines) -> None:
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def settings(lines: Lines) -> dict[str, Lines]:
+    groups: dict[str, Lines] = {}
+    for line in lines:
+        groups.setdefault(line["setting"], []).append(line)
+    return groups
+
+
+def percent(lines: Lines, name: str) -> str:
+    """Mean and deviation in percent."""
+    values = [100 * float(line[name]) for line in lines]
+    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):.2f}{spread}"
+
+
+def epoch(lines: Lines, name: str) -> str:
+    """Mean epoch, counted from 1."""
+    return f"{fmean(float(line[name]) + 1 for line in lines):.1f}"
+
+
+def twenty_one(lines: Lines) -> list[Sequence[str]]:
+    table: list[Sequence[str]] = [
+        ("run", "published, train", "train", "test", "restored epoch", "stopped epoch", "seeds"),
+        ("---",) * 7,
+    ]
+    for setting, runs in settings(lines).items():
+        number = int(setting.split()[0])
+        table.append(
+            (
+                setting,
+                f"{100 * PUBLISHED[number]:.1f}",
+                percent(runs, "train/accuracy"),
+                percent(runs, "test/accuracy"),
+                epoch(runs, "best_epoch"),
+                epoch(runs, "stopped_epoch"),
+                str(len(runs)),
+            )
+        )
+    return table
+
+
+def rates(lines: Lines) -> list[Sequence[str]]:
+    """Best validation accuracy by optimizer and learning rate."""
+    scores = {line["setting"]: float(line["best_score"]) for line in lines}
+    pairs = {setting: setting.rsplit(", lr ", 1) for setting in scores}
+    steps = sorted({float(rate) for _, rate in pairs.values()})
+    table: list[Sequence[str]] = [
+        ("optimizer", *(f"{step:g}" for step in steps)),
+        ("---",) * (len(steps) + 1),
+    ]
+    for optimizer in dict.fromkeys(name for name, _ in pairs.values()):
+        row = {
+            float(rate): scores[setting]
+            for setting, (name, rate) in pairs.items()
+            if name == optimizer
+        }
+        best = max(row.values())
+        cells = (f"{100 * row[step]:.2f}" if step in row else "diverged" for step in steps)
+        marked = (
+            f"**{cell}**" if row.get(step) == best else cell
+            for step, cell in zip(steps, cells, strict=True)
+        )
+        table.append((optimizer.removeprefix("optimizer "), *marked))
+    return table
+
+
+def optimizers(lines: Lines) -> list[Sequence[str]]:
+    table: list[Sequence[str]] = [
+        ("optimizer", "learning rate", "train", "test", "restored epoch", "minutes", "seeds"),
+        ("---",) * 7,
+    ]
+    for setting, runs in settings(lines).items():
+        name, _, rate = setting.rpartition(", lr ")
+        table.append(
+            (
+                name,
+                rate,
+                percent(runs, "train/accuracy"),
+                percent(runs, "test/accuracy"),
+                epoch(runs, "best_epoch"),
+                f"{fmean(float(run['minutes']) for run in runs):.1f}",
+                str(len(runs)),
+            )
+        )
+    return table
+
+
+TABLES = {
+    "mnist_mlp_21": twenty_one,
+    "mnist_optimizers_lr": rates,
+    "mnist_optimizers": optimizers,
+}
+
+if __name__ == "__main__":
+    main()
