@@ -26,6 +26,7 @@ from dlarch.callbacks.progress import progress_bar
 from dlarch.callbacks.protocols import TranslationSample
 from dlarch.callbacks.signals import GracefulStop
 from dlarch.compat.checkpoint_io import AtomicCheckpointIO, load_checkpoint
+from dlarch.compat.hooks import NoProfiler
 from dlarch.errors import OptionError
 from dlarch.registry import check_batch_types, create_data, create_model
 from dlarch.run_files import RunFiles, declared_metrics, open_run, versions, write_json
@@ -189,6 +190,7 @@ def scoring_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         callbacks.append(progress_bar())
     given["callbacks"], given["plugins"] = callbacks, [*plugins, AtomicCheckpointIO()]
     given["logger"] = given.get("logger") or False
+    given["profiler"] = given.get("profiler") or NoProfiler()
     given["enable_model_summary"] = False  # the run's own summary has the table
     return given
 

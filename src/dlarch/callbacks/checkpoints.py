@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ def _has(trainer: L.Trainer, kind: type[L.Callback]) -> bool:
 
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, whose best score survives when the run folder is moved."""
+
+    @cached_property
+    def state_key(self) -> str:  # type: ignore[override]
+        """Its name in a checkpoint; Lightning asks for it at each hook, and spells it anew."""
+        return super().state_key
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best score, if the file that reached it lies in this folder."""

@@ -118,6 +118,14 @@ class DataModule(L.LightningDataModule):
             pin_memory=self.pin_memory,
         )
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch, unless it is where it should be: loaders make batches on the CPU."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def teardown(self, stage: str) -> None:
         """Forget where a fit stood: the next one starts afresh."""
         if stage == "fit":

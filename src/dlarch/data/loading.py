@@ -139,6 +139,10 @@ class BatchLoader(Generic[Batch]):
         return batches
 
     def _fetch(self, batches: Sequence[IndexArray], epoch: int) -> Iterator[Batch]:
+        pin_memory = self.pin_memory and torch.cuda.is_available()
+        if not self.num_workers and not pin_memory:
+            yield from map(self.dataset.__getitem__, batches)
+            return
         # The generator takes the place of the global one when DataLoader draws its workers' seed.
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         loader: DataLoader[Any] = DataLoader(
@@ -147,7 +151,7 @@ class BatchLoader(Generic[Batch]):
             sampler=batches,
             collate_fn=_identity,
             num_workers=self.num_workers,
-            pin_memory=self.pin_memory and torch.cuda.is_available(),
+            pin_memory=pin_memory,
             generator=generator,
             worker_init_fn=_start_worker,
             multiprocessing_context=self.multiprocessing_context if self.num_workers else None,

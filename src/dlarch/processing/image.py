@@ -48,6 +48,7 @@ class ImageProcessor(Processor, type="image"):
         self.mean = list(mean)
         self.std = list(std)
         self.class_names = list(class_names)
+        self._factors: tuple[Tensor, Tensor] | None = None
 
     def encode(self, raw: Sequence[RawImage]) -> ImageBatch:
         """Read images, in the size and colours of the training images; labels are unknown (-1).
@@ -69,12 +70,19 @@ class ImageProcessor(Processor, type="image"):
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels (B, H, W, C), uint8 or float on the scale 0 to 255, to float (B, C, H, W)."""
-        mean, std = self._constants(pixels.device)
+        factor, shift = self._factor_and_shift(pixels.device)
         images = torch.empty(
             (len(pixels), *self.image_shape), dtype=torch.float32, device=pixels.device
         )
         images.copy_(pixels.permute(0, 3, 1, 2))
-        return images.mul_(1 / (255 * std)).sub_(mean / std)
+        return images.mul_(factor).sub_(shift)
+
+    def _factor_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What brings pixels to mean 0 and deviation 1, made once per device."""
+        if self._factors is None or self._factors[0].device != device:
+            mean, std = self._constants(device)
+            self._factors = (1 / (255 * std), mean / std)
+        return self._factors
 
     def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
         shape = (-1, 1, 1)

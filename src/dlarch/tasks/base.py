@@ -170,8 +170,7 @@ class Task(BuiltFromFacts):
         Raises:
             NonFiniteLossError: the loss is infinite or not a number.
         """
-        self._check_finite(total)
-        self._sum = self._sum + total.detach()
+        self._sum = self._sum + self._finite_value(total)
         self._count = self._count + count
         if self._one_part():
             return total / count
@@ -237,12 +236,15 @@ class Task(BuiltFromFacts):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and step % every == 0 and step != self._logged_step
 
-    def _check_finite(self, loss: Tensor) -> None:
-        if loss.device.type == "cpu":
-            if not math.isfinite(loss.item()):
-                self._raise_not_finite()
-        else:  # reading the value would make the device wait at each step
+    def _finite_value(self, loss: Tensor) -> Tensor | float:
+        """The value of a loss, checked; on a device later, since reading makes it wait."""
+        if loss.device.type != "cpu":
             self._finite = torch.isfinite(loss.detach()) & self._finite
+            return loss.detach()
+        value = loss.item()
+        if not math.isfinite(value):
+            self._raise_not_finite()
+        return value
 
     def _check_finite_flag(self) -> None:
         if not bool(self._finite):

@@ -6,8 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import lightning as L  # noqa: N812
-
+from dlarch.compat.hooks import QuickHooks
 from dlarch.errors import MismatchError
 from dlarch.spec import FACT_NAMES, DataSpec, as_tuples, lacking_facts
 
@@ -15,7 +14,7 @@ CALLABLES = ("loss", "optimizer", "scheduler", "initializer")
 """Arguments that shape training alone; they are kept in config.yaml, not among the hparams."""
 
 
-class BuiltFromFacts(L.LightningModule):
+class BuiltFromFacts(QuickHooks):
     """Makes its layers in the constructor when it knows enough, else from the data's spec.
 
     A subclass defines `build`, whose parameters are named in `dlarch.spec.FACT_NAMES`; nothing but
