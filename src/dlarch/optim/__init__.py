@@ -1,5 +1,18 @@
-"""Optimizers and learning-rate schedules that torch.optim does not have."""
+"""Optimizers written out, for reading, and learning-rate schedules that torch does not have."""
 
+from dlarch.optim.adam import Adam, Adamax, AdamW, NAdam
+from dlarch.optim.adaptive import Adadelta, Adagrad, RMSprop
+from dlarch.optim.gradient_descent import SGD
 from dlarch.optim.schedules import WarmupCosine
 
-__all__ = ["WarmupCosine"]
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "RMSprop",
+    "WarmupCosine",
+]
