@@ -4,11 +4,13 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import optim
 
 import dlarch
@@ -272,3 +274,28 @@ def test_options_that_would_take_a_run_its_files_are_refused(here):
 )  # fmt: skip
 def test_errors_are_better_the_lower_they_are(monitor, direction):
     assert training._watched(None, monitor) == (monitor, direction)
+
+
+def test_the_training_split_is_scored_with_the_tested_weights_and_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
+    data = dlarch.create_data("digits", train_size=200, batch_size=20, rotate=40.0, shift=0.2)
+    model = dlarch.create_model("mlp", data, hidden_sizes=[30])
+    result = fit(model, data, name="a/b", score_train=True, max_epochs=3)
+    assert result.run.folder.parent == tmp_path / "runs/a/b"
+    plain = dlarch.create_data("digits", train_size=200)
+    plain.prepare_data()
+    plain.setup("fit")
+    images, labels, _ = plain.dataset("train")[np.arange(200)]
+    tested = dlarch.AutoModel.from_pretrained(result.run.folder)
+    with torch.inference_mode():
+        right = (tested(images).argmax(1) == labels).float().mean()
+    assert result.metrics["train/accuracy"] == pytest.approx(float(right))
+    assert result.metrics["train/accuracy"] != result.metrics["test/accuracy"]
+    events = EventAccumulator(str(result.run.logs)).Reload()
+    assert [e.value for e in events.Scalars("train/accuracy")] == [pytest.approx(float(right))]
+    assert len(events.Scalars("test/accuracy")) == 1  # the training split's is not among them
+    record = json.loads(result.run.metrics.read_text(encoding="utf-8"))
+    assert record["monitor"] == "val/loss"
+    assert record["best_score"] == pytest.approx(
+        min(event.value for event in events.Scalars("val/loss"))
+    )

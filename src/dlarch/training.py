@@ -295,11 +295,15 @@ def _score_train(
         _test(trainer, model, data, checkpoint)
     finally:
         trainer.loggers, data.test_split = loggers, "test"
-    return {
+    scores = {
         name.replace("test/", "train/", 1): value
         for name, value in _scalars(trainer).items()
         if name.startswith("test/")
     }
+    for logger in loggers:  # the loss has a curve of that name, of the steps
+        told = {name: value for name, value in scores.items() if name != "train/loss"}
+        logger.log_metrics(told, step=trainer.global_step)
+    return scores
 
 
 def _scalars(trainer: L.Trainer) -> dict[str, float]:
