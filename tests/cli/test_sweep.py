@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from dlarch.cli.main import main
+
 RECIPE = """\
 # A perceptron on XOR.
 model: mlp
@@ -118,9 +120,24 @@ def wait_for(holds, seconds=120):
         time.sleep(0.1)
 
 
-def test_a_sweep_is_no_recipe(sweep, command):
-    sweep_file = "small.yaml"
-    sweep("--report").communicate(timeout=60)
-    found = command("fit", "--config", sweep_file)
-    assert found.returncode == 2
-    assert "dlarch sweep --config small.yaml" in found.stderr
+def test_a_sweep_is_no_recipe(tmp_path, monkeypatch, capsys):
+    (tmp_path / "small.yaml").write_text(SWEEP, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", "small.yaml"]) == 2
+    assert "dlarch sweep --config small.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--config", "mnist_mlp_20"), "Did you mean"),
+        (("--config", "mlp"), "is a recipe, not a sweep"),
+        (("--config", "mnist_mlp_21", "--worker", "2"), "Did you mean '--workers'"),
+    ],
+)
+def test_mistakes_are_named(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1

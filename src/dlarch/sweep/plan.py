@@ -133,6 +133,11 @@ def read_plan(text: str) -> Plan:
     values = read_mapping(
         path, "sweep", "must name a recipe, and have one of the sections runs, grid and search."
     )
+    if "model" in values:
+        raise OptionError(
+            f"{path} is a recipe, not a sweep: a file of a sweep names it, `recipe: {path.stem}`, "
+            "and has one of the sections runs, grid and search."
+        )
     for key in values:
         if key not in SECTIONS:
             raise OptionError(
