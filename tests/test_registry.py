@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 import dlarch
-from dlarch import registry
+from dlarch import factory, registry
 from dlarch.errors import MismatchError, NameClashError, OptionError, UnknownNameError, UserError
 from dlarch.registry import (
     create_data,
@@ -282,7 +282,7 @@ def test_plugin_that_cannot_be_imported_is_named_when_it_is_asked_for(fresh, plu
     register_data("pairs")(type("Pairs", (PairData,), {}))
     images = type("Images", (PairData,), {"batch_type": ImageBatch})
     with pytest.raises(MismatchError, match=r"fit: 'pairs'"):
-        registry.check_batch_types(model_info("tiny").load(), images)
+        factory.check_batch_types(model_info("tiny").load(), images)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 

@@ -7,12 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlarch.factory import create_baseline, create_data, create_model
     from dlarch.hub import AutoModel
     from dlarch.registry import (
         baseline_info,
-        create_baseline,
-        create_data,
-        create_model,
         data_info,
         list_baselines,
         list_data,
@@ -50,9 +48,9 @@ _MODULES = {
     "AutoModel": "dlarch.hub",
     "DataSpec": "dlarch.spec",
     "baseline_info": "dlarch.registry",
-    "create_baseline": "dlarch.registry",
-    "create_data": "dlarch.registry",
-    "create_model": "dlarch.registry",
+    "create_baseline": "dlarch.factory",
+    "create_data": "dlarch.factory",
+    "create_model": "dlarch.factory",
     "data_info": "dlarch.registry",
     "fit": "dlarch.training",
     "list_baselines": "dlarch.registry",

@@ -28,7 +28,7 @@ from dlarch.callbacks.signals import GracefulStop
 from dlarch.compat.checkpoint_io import AtomicCheckpointIO, load_checkpoint
 from dlarch.compat.hooks import NoProfiler
 from dlarch.errors import OptionError
-from dlarch.registry import check_batch_types, create_data, create_model
+from dlarch.factory import check_batch_types, create_data, create_model
 from dlarch.run_files import RunFiles, declared_metrics, open_run, versions, write_json
 from dlarch.runs import Run, better, resolve_checkpoint
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dlarch import registry
+from dlarch import factory, registry
 from dlarch.cli.options import OptionParser, print_table, print_text
 from dlarch.errors import MismatchError, OptionError
 from dlarch.runs import runs_root
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int:
         return 0
     data = _data(options.config, options.data, data_options)
     names = options.names or _fitting(data)
-    baselines = {name: registry.create_baseline(name) for name in names}
+    baselines = {name: factory.create_baseline(name) for name in names}
 
     from dlarch.baselines import score
 

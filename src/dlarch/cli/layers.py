@@ -6,7 +6,7 @@ from typing import Any, cast
 import yaml
 from torch import nn
 
-from dlarch import registry
+from dlarch import factory, registry
 from dlarch.cli.options import as_options, print_table
 from dlarch.errors import MismatchError, OptionError
 from dlarch.spec import FACT_NAMES, DataSpec
@@ -29,13 +29,13 @@ def build(name: str, words: Sequence[str]) -> nn.Module:
     """
     model_class = registry.model_info(name).load()
     given = {option: _value(text) for option, text in as_options(words).items()}
-    known = registry.check_init_args(model_class, given)
+    known = factory.check_init_args(model_class, given)
     example = getattr(model_class, "example", None)
     facts = example(size=2, seed=0)[0].facts() if example is not None else {}
     facts |= {option: value for option, value in given.items() if option in FACT_NAMES}
     arguments = {option: value for option, value in given.items() if option not in FACT_NAMES}
     try:
-        model = registry.create_model(name, DataSpec.from_dict(facts), **arguments)
+        model = factory.create_model(name, DataSpec.from_dict(facts), **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise OptionError(f"'{name}' cannot be built like this: {error}") from error
     lacking = [fact for fact in known if fact in FACT_NAMES and fact not in facts]

@@ -20,7 +20,7 @@ from dlarch.cli.summary import print_summary
 from dlarch.cli.words import OWN_OPTIONS, Words, class_path, registry_name
 from dlarch.compat.parser import MODE, ComplaintError, Parser, flattened, install_names, sentence
 from dlarch.errors import CheckpointError, MismatchError, OptionError, UserError
-from dlarch.registry import check_batch_types
+from dlarch.factory import check_batch_types
 from dlarch.run_files import RunFiles, open_run
 from dlarch.training import (
     SAVE_EVERY_N_STEPS,

@@ -15,9 +15,10 @@ from torch import nn
 
 from dlarch.discovery import declared_class, source_file
 from dlarch.errors import CheckpointError, OptionError, UnknownNameError, UserError
+from dlarch.factory import check_init_args
 from dlarch.hub.stored import CONFIG_FILE, PROCESSOR_FILES, Stored, display_name, open_stored
 from dlarch.processing import Processor
-from dlarch.registry import check_init_args, find
+from dlarch.registry import find
 from dlarch.spec import DataSpec, as_tuples, lacking_facts
 
 logger = logging.getLogger(__name__)
