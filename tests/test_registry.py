@@ -9,9 +9,8 @@ import pytest
 import dlarch
 from dlarch import factory, registry
 from dlarch.errors import MismatchError, NameClashError, OptionError, UnknownNameError, UserError
+from dlarch.factory import create_data, create_model
 from dlarch.registry import (
-    create_data,
-    create_model,
     data_info,
     find,
     list_data,
