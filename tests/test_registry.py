@@ -25,7 +25,7 @@ from dlarch.spec import DataSpec
 @pytest.fixture
 def fresh(monkeypatch):
     """Forget afterwards what a test registers."""
-    monkeypatch.setattr(registry, "_registered", {"model": {}, "data": {}})
+    monkeypatch.setattr(registry, "_registered", {"model": {}, "data": {}, "baseline": {}})
     monkeypatch.setattr(registry, "_classes", {})
     registry._scan.cache_clear()
     yield
