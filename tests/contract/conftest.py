@@ -28,10 +28,13 @@ from dlarch.spec import PAD, DataSpec
 EXEMPTIONS: dict[tuple[str, str], str] = {
     ("mlp", "paper"): "Rumelhart, Hinton and Williams (1986) is not on arXiv",
     ("cnn", "paper"): "LeCun et al. (1998) is not on arXiv",
+    ("perceptron", "paper"): "Rosenblatt (1958) is not on arXiv",
+    ("logistic_regression", "paper"): "Cox (1958) is not on arXiv",
+    ("rbf_network", "paper"): "Broomhead and Lowe (1988) is not on arXiv",
 }
 """(model or data module, test or argument) to the reason why it is left out there."""
 
-COUNTS = {"models": 3, "data": 10, "exemptions": 2}
+COUNTS = {"models": 6, "data": 10, "exemptions": 5}
 """What is registered; raised with each model, so that none is lost unseen."""
 
 SMALL_DATA: dict[str, dict[str, Any]] = {

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dlarch import data_info, list_models, model_info
+from dlarch.batches import ImageBatch
 from dlarch.cli.main import main
 from dlarch.data.pairs import GENERATORS
 from dlarch.recipes import find_recipe, list_recipes
@@ -53,7 +54,13 @@ def image_words(arguments, root: Path):
     return ["--data.train_size", "16"]
 
 
+def few_rows(arguments, root: Path):
+    """A truth table has few enough."""
+    return []
+
+
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
+LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words}
 """Data module to what writes its examples and gives the options for them."""
 
@@ -128,7 +135,10 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     task = model_info(subject.name).task
     if task == "Translation":
         assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
+    images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
     for tag in IMAGES[task]:
+        if tag == "mistakes" and not images:  # rows of a table are not drawn
+            continue
         assert tag in tags["images"]
         pixels = np.asarray(Image.open(io.BytesIO(events.Images(tag)[-1].encoded_image_string)))
         assert pixels.std() > 5
@@ -142,7 +152,7 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
 )
 def test_a_recipe_runs_with(recipe, option, tmp_path, capsys):
     assert main(words(recipe, tmp_path, *option)) == 0, capsys.readouterr().err
-    assert metrics(tmp_path)["val/loss"] > 0
+    assert metrics(tmp_path)["val/loss"] >= 0  # 0 where nothing is wrong any more
     config = yaml.safe_load((only_run(tmp_path) / "config.yaml").read_text(encoding="utf-8"))
     assert str(config["trainer"][option[0].split(".")[1]]) == option[1]
 
@@ -154,4 +164,4 @@ def test_a_recipe_runs_on_two_processes(recipe, tmp_path, command):
     found = command(*words(recipe, tmp_path, *options))
     assert found.returncode == 0, found.stderr
     assert "Traceback" not in found.stderr
-    assert metrics(tmp_path)["test/loss"] > 0  # and rank 1 made no run folder of its own
+    assert metrics(tmp_path)["test/loss"] >= 0  # and rank 1 made no run folder of its own

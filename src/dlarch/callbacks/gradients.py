@@ -20,6 +20,9 @@ class GradientNorms(Callback):
     Parameters that are sharded over ranks (FSDP) give the norm of rank zero's share.
     """
 
+    def __init__(self) -> None:
+        self._logged: tuple[int, str] | None = None
+
     @override
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -31,6 +34,9 @@ class GradientNorms(Callback):
         if not (every and trainer.loggers and trainer.is_global_zero) or (step + 1) % every:
             return
         total = "total" if optimizers == 1 else f"total_{trainer.optimizers.index(optimizer)}"
+        if self._logged == (step, total):  # an optimizer that searches comes by several times
+            return
+        self._logged = (step, total)
         ours = {id(p) for group in optimizer.param_groups for p in group["params"]}
         named = [(name, p) for name, p in pl_module.named_parameters() if id(p) in ours]
         norms = gradient_norms(named, total=total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,6 +14,9 @@ import torch
 from dlarch.data.loading import BatchLoader
 from dlarch.processing import Processor
 from dlarch.spec import DataSpec
+
+IN_ORDER = 1000
+"""Most examples of a batch where a split is read as a whole."""
 
 
 class DataModule(L.LightningDataModule):
@@ -61,6 +65,22 @@ class DataModule(L.LightningDataModule):
     @abstractmethod
     def evaluation_plan(self, split: str) -> list[np.ndarray]:
         """The index arrays of this rank's batches of a split, each example once over all ranks."""
+
+    # ---- a split as a whole
+
+    def finished(self, split: str) -> Any:
+        """What makes the batches of a split as a model gets them in validation."""
+        return self.dataset(split)
+
+    def in_order(self, split: str) -> Iterator[Any]:
+        """All finished batches of a split, in its order; each process gets the whole.
+
+        For what is computed from the data once. No random state moves.
+        """
+        examples = self.finished(split)
+        count = len(examples)
+        for rows in np.array_split(np.arange(count), -(-count // IN_ORDER)):
+            yield examples[rows]
 
     # ---- loaders
 

@@ -213,6 +213,11 @@ class ImageData(DataModule):
         augmentation = self.augmentation if split == "train" != self.test_split else None
         return raw.but(finish=partial(_finished, self.processor, augmentation))
 
+    def finished(self, split: str) -> PixelDataset:
+        """The images of a split, normalised and not augmented."""
+        assert self.processor is not None
+        return self._datasets[split].but(finish=partial(_finished, self.processor, None))
+
     def training_plan(self, seed: int, epoch: int) -> list[Rows]:
         """Batches in random order."""
         return bucketed_plan(

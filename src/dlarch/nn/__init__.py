@@ -11,12 +11,14 @@ from dlarch.nn.initializers import (
     initialize,
 )
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
+from dlarch.nn.penalties import ElasticNet
 from dlarch.nn.recurrent import gru_update, lstm_update, run_packed
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Constant",
+    "ElasticNet",
     "Glorot",
     "He",
     "Initializer",

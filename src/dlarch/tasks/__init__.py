@@ -7,6 +7,7 @@ from dlarch.tasks.base import (
     SchedulerCallable,
     Task,
 )
+from dlarch.tasks.examples import training_batches
 from dlarch.tasks.supervised import Prediction, Supervised
 from dlarch.tasks.translation import Translation, TranslationOutput
 from dlarch.tasks.translator import DecoderOutput
@@ -22,4 +23,5 @@ __all__ = [
     "Task",
     "Translation",
     "TranslationOutput",
+    "training_batches",
 ]

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
@@ -188,27 +188,35 @@ class Task(BuiltFromFacts):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Take a step; right after backward, the gradients are those of the mean loss."""
+        sums: tuple[Any, Any] | None = None
 
         def closure() -> Any:
+            nonlocal sums
             assert optimizer_closure is not None
-            loss = optimizer_closure()
-            self._divide_gradients(optimizer)
+            loss = self._divide(optimizer, optimizer_closure())
+            # An optimizer that searches looks at the same examples again: they count once.
+            sums = sums or (self._sum, self._count)
+            self._sum, self._count = sums
             return loss
 
         super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
-    def _divide_gradients(self, optimizer: Optimizer) -> None:
-        """Give the gradients of a step made of several parts their common divisor."""
+    def _divide(self, optimizer: Optimizer, loss: Any) -> Any:
+        """Give gradients and loss of a step made of several parts their common divisor."""
         if self._step_count is None:
-            return
+            return loss
+        reduce = self.trainer.strategy.reduce
         count = torch.as_tensor(self._step_count, dtype=torch.float32, device=self.device)
-        count = self.trainer.strategy.reduce(count, reduce_op="sum")
+        count = reduce(count, reduce_op="sum")
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(LOSS_UNIT * parts / count)
         self._step_count = None
+        if isinstance(optimizer, LBFGS):  # goes by the loss: it must be the same on all ranks
+            return reduce(loss.detach(), reduce_op="sum") * LOSS_UNIT / count
+        return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Log the mean loss since the last time, every `log_every_n_steps` optimizer steps."""
@@ -300,7 +308,9 @@ class Task(BuiltFromFacts):
         Raises:
             MismatchError: the checkpoint was made with another class of optimizer, or a scheduler
                 decides what was asked for.
+            OptionError: the optimizer cannot accumulate.
         """
+        optimizers.check_accumulation(self.trainer)
         optimizers.check_classes(self.trainer.optimizers, self._resumed_optimizers)
         self._asked = optimizers.settings(self.trainer.optimizers, self.optimizer_overrides)
         optimizers.check_settings(self.trainer, self._asked)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning as L  # noqa: N812
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dlarch.errors import MismatchError, OptionError
@@ -72,6 +72,21 @@ def restore_settings(trainer: L.Trainer, asked: Settings) -> None:
     for optimizer, groups in zip(trainer.optimizers, asked, strict=True):
         for group, values in zip(optimizer.param_groups, groups, strict=True):
             group.update(values)
+
+
+def check_accumulation(trainer: L.Trainer) -> None:
+    """Compare the optimizers with the number of batches of a step.
+
+    Raises:
+        OptionError: one looks at a step's loss several times, of which only the last batch is left.
+    """
+    if trainer.accumulate_grad_batches > 1 and any(
+        isinstance(optimizer, LBFGS) for optimizer in trainer.optimizers
+    ):
+        raise OptionError(
+            "LBFGS evaluates each step's loss several times, which accumulated batches do not "
+            "allow: give a larger --data.batch_size instead of accumulate_grad_batches."
+        )
 
 
 def check_plateau(scheduler: ReduceLROnPlateau, monitor: tuple[str, str] | None) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn, optim
 
 from dlarch.batches import ImageBatch, TableBatch
-from dlarch.errors import OptionError
-from dlarch.nn import Activation, default_initializer, initialize, make_activation, units_before
+from dlarch.nn import (
+    Activation,
+    ElasticNet,
+    default_initializer,
+    initialize,
+    make_activation,
+    units_before,
+)
 from dlarch.registry import register_model
 from dlarch.tasks import (
     InitializerCallable,
@@ -93,8 +98,7 @@ class MLP(Supervised):
             initializer=initializer,
             pictures=pictures,
         )
-        if not 0.0 <= l1_ratio <= 1.0:
-            raise OptionError(f"l1_ratio must be 0 to 1, not {l1_ratio}.")
+        self.elastic_net = ElasticNet(alpha, l1_ratio)
         self.save_hyperparameters()
         self.build_if_known()
 
@@ -127,13 +131,7 @@ class MLP(Supervised):
 
     def penalty(self) -> Tensor | None:
         """The elastic net over all weights; biases are left alone."""
-        alpha, ratio = self.hparams.alpha, self.hparams.l1_ratio
-        if not alpha:
-            return None
-        weights = torch.cat([layer.weight.flatten() for layer in self.linear_layers()])
-        norms = ratio * weights.abs().sum() + (1 - ratio) / 2 * weights.square().sum()
-        penalty: Tensor = alpha * norms
-        return penalty
+        return self.elastic_net(layer.weight for layer in self.linear_layers())
 
     def constrain(self) -> None:
         """Shorten the weights into each hidden unit to `max_norm`."""
