@@ -36,6 +36,17 @@ def test_the_cnn_in_one_epoch(tmp_path, monkeypatch):
     assert accuracy(tmp_path, monkeypatch, words) >= 0.985
 
 
+def test_radial_basis_functions_by_least_squares_alone(tmp_path, monkeypatch):
+    words = "--config rbf_network_mnist --data.train_size 10000 --model.num_centers 300"
+    words += " --model.optimizer torch.optim.SGD --model.optimizer.lr 0 --trainer.max_epochs 1"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.91
+
+
+def test_logistic_regression_in_three_epochs(tmp_path, monkeypatch):
+    words = "--config logistic_regression_mnist --trainer.max_epochs 3"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.92
+
+
 def test_a_hundred_images_are_learnt_by_heart(tmp_path, monkeypatch):
     words = "--model mlp --data mnist --data.train_size 100 --data.batch_size 100"
     words += " --trainer.max_steps 200 --trainer.max_epochs -1 --test_after_fit false"
