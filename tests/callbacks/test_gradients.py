@@ -46,6 +46,17 @@ def test_accumulated_gradients_are_measured_whole(runs, observed):
     assert logged(runs, "total") == pytest.approx(expected, rel=1e-5)
 
 
+def test_an_optimizer_that_searches_is_measured_once_a_step(runs, task):
+    class Searching(task):
+        def configure_optimizers(self):
+            return torch.optim.LBFGS(self.parameters(), max_iter=3)
+
+    runs.fit(Searching(), GradientNorms())
+    steps = [event.step for event in runs.events.Scalars("gradients/total")]
+    assert len(steps) > 1
+    assert sorted(set(steps)) == steps
+
+
 def test_other_steps_ranks_and_runs_without_logger_measure_nothing(runs, task, monkeypatch):
     calls = []
     monkeypatch.setattr(gradients, "gradient_norms", lambda *_, **__: calls.append(1) or {})

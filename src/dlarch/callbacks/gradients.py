@@ -24,6 +24,11 @@ class GradientNorms(Callback):
         self._logged: tuple[int, str] | None = None
 
     @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Another fit counts its steps anew."""
+        self._logged = None
+
+    @override
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:

@@ -56,7 +56,8 @@ class RBFNetwork(Supervised):
     (3) centres and widths can be trained after that; (4) likelihood of classes instead of squared
     errors in that training.
 
-    Expected: see docs/models/rbf_network.md; `dlarch fit --config recipes/rbf_network.yaml`.
+    Expected: test/accuracy 0.9764 on MNIST (seed 1; 0.9666 by least squares alone),
+    `dlarch fit --config recipes/rbf_network_mnist.yaml`; see docs/models/rbf_network.md.
 
     Args:
         in_features: numbers per input, pixels and channels of an image together.
