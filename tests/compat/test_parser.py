@@ -1,11 +1,13 @@
 """Canaries for the corners of jsonargparse and LightningCLI that the command line relies on."""
 
 import argparse
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import pytest
+import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, _typehints
 from lightning.pytorch.cli import LightningCLI
 from torch import optim
 
@@ -15,6 +17,7 @@ from dlarch.compat.parser import (
     flattened,
     install_names,
     option_name,
+    prefer_torch_optim,
     renamed,
     sentence,
 )
@@ -164,8 +167,6 @@ def test_later_values_win_and_other_arguments_stay(parser, tmp_path):
 
 def test_a_lambda_as_default_can_be_written_down():
     # Else config.yaml would hold "Unable to serialize" and be refused when it is read.
-    from collections.abc import Callable, Iterable
-
     from torch import nn
 
     WithLambda.__init__.__annotations__["optimizer"] = Callable[
@@ -177,6 +178,27 @@ def test_a_lambda_as_default_can_be_written_down():
     optimizer = yaml.safe_load(text)["model"]["init_args"]["optimizer"]
     assert optimizer["class_path"] == "torch.optim.Adam"
     assert optimizer["init_args"]["lr"] == 0.25
+
+
+def test_a_bare_name_of_an_optimizer_means_that_of_torch(monkeypatch):
+    monkeypatch.setattr(
+        _typehints, "resolve_class_path_by_name", _typehints.resolve_class_path_by_name
+    )
+    from dlarch.optim import Adam
+
+    assert issubclass(Adam, optim.Optimizer)
+    resolve = getattr(_typehints.resolve_class_path_by_name, "__wrapped__", None)
+    with pytest.raises(ValueError, match="Multiple subclasses with name Adam"):
+        (resolve or _typehints.resolve_class_path_by_name)(optim.Optimizer, "Adam")
+    prefer_torch_optim()
+    prefer_torch_optim()
+    parser = Parser()
+    parser.add_subclass_arguments(optim.Optimizer, "one", skip={"params"})
+    parser.add_argument("--made", type=Callable[[Iterable[torch.nn.Parameter]], optim.Optimizer])
+    parsed = parser.parse_args(["--one=Adam", "--made=Adam", "--made.lr=0.5"])
+    assert parsed.one.class_path == parsed.made.class_path == "torch.optim.Adam"
+    parsed = parser.parse_args(["--made=dlarch.optim.Adam"])
+    assert parsed.made.class_path == "dlarch.optim.Adam"
 
 
 def test_lightning_cli_still_has_what_is_overridden():

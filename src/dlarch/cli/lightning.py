@@ -18,7 +18,15 @@ from lightning.pytorch.cli import ArgsType, LightningCLI
 from dlarch.cli.options import print_text
 from dlarch.cli.summary import print_summary
 from dlarch.cli.words import OWN_OPTIONS, Words, class_path, registry_name
-from dlarch.compat.parser import MODE, ComplaintError, Parser, flattened, install_names, sentence
+from dlarch.compat.parser import (
+    MODE,
+    ComplaintError,
+    Parser,
+    flattened,
+    install_names,
+    prefer_torch_optim,
+    sentence,
+)
 from dlarch.errors import CheckpointError, MismatchError, OptionError, UserError
 from dlarch.factory import check_batch_types
 from dlarch.run_files import RunFiles, open_run
@@ -43,6 +51,7 @@ def run(argv: list[str]) -> int:
     """Run a verb of LightningCLI; `argv` starts with the verb."""
     _silence()
     install_names(class_path, registry_name)
+    prefer_torch_optim()
     CommandLine(Words(argv))
     return 0
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import isclass
 from typing import Any, NoReturn
 
+import torch
 import yaml
-from jsonargparse import get_loader, set_dumper, set_loader
+from jsonargparse import _typehints, get_loader, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dlarch.errors import OptionError, did_you_mean
@@ -68,6 +71,27 @@ def install_names(
 
     set_loader(MODE, load_named, exceptions=(yaml.YAMLError,))
     set_dumper(MODE, dump_named)
+
+
+def prefer_torch_optim() -> None:
+    """Let `Adam` mean torch.optim.Adam, whatever other classes of that name have been imported.
+
+    jsonargparse looks for a bare name among all imported subclasses of what an option takes, and
+    refuses one that it finds twice: `dlarch.optim` has the same names on purpose.
+    """
+    resolve = _typehints.resolve_class_path_by_name
+    if hasattr(resolve, "__wrapped__"):  # done before
+        return
+
+    @wraps(resolve)
+    def resolve_torch_first(cls: Any, name: str) -> str:
+        found = getattr(torch.optim, name, None) if name.isidentifier() else None
+        kinds = [kind for kind in (cls if isinstance(cls, tuple) else (cls,)) if isclass(kind)]
+        if isclass(found) and any(issubclass(found, kind) for kind in kinds):
+            return f"torch.optim.{name}"
+        return str(resolve(cls, name))
+
+    _typehints.resolve_class_path_by_name = resolve_torch_first
 
 
 def renamed(values: Any, rename: Callable[[str, str], str]) -> Any:

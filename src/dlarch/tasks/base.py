@@ -366,7 +366,7 @@ class Task(BuiltFromFacts):
             "config": self.run_config,
             "sums": [*sums, None if self._step_count is None else float(self._step_count)],
             "logged_step": self.trainer.global_step if logged else self._logged_step,
-            "optimizers": [type(optimizer).__name__ for optimizer in self.trainer.optimizers],
+            "optimizers": [optimizers.name_of(each) for each in self.trainer.optimizers],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -15,13 +15,20 @@ Settings = list[list[dict[str, Any]]]
 """Values by name, of each parameter group of each optimizer."""
 
 
+def name_of(optimizer: Optimizer) -> str:
+    """Its name in a recipe: a class of torch is called by its bare name, any other by its path."""
+    kind = type(optimizer)
+    bare = kind.__module__.startswith("torch.optim")
+    return kind.__name__ if bare else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def check_classes(optimizers: Sequence[Optimizer], before: list[str] | None) -> None:
     """Compare the optimizers of a resumed run with those of the checkpoint.
 
     Raises:
         MismatchError: they are of other classes, whose state is of no use.
     """
-    kinds = [type(optimizer).__name__ for optimizer in optimizers]
+    kinds = [name_of(optimizer) for optimizer in optimizers]
     if before is not None and kinds != before:
         raise MismatchError(
             f"The optimizer is {', '.join(kinds)} here and {', '.join(before)} in the checkpoint: "
@@ -42,7 +49,7 @@ def described(optimizers: Sequence[Optimizer]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for index, optimizer in enumerate(optimizers):
         name = "optimizer" if index == 0 else f"optimizer_{index}"
-        found[name] = type(optimizer).__name__
+        found[name] = name_of(optimizer)
         for setting, value in optimizer.param_groups[0].items():
             if setting not in ("params", "initial_lr") and value not in (None, False):
                 found[f"{name}.{setting}"] = optimizer.defaults.get(setting, value)
