@@ -27,6 +27,7 @@ from dlarch.spec import PAD, DataSpec
 
 EXEMPTIONS: dict[tuple[str, str], str] = {
     ("mlp", "paper"): "Rumelhart, Hinton and Williams (1986) is not on arXiv",
+    ("mlp", "gradients"): "both give the same gradients, as tests/nn/test_backpropagation.py shows",
     ("cnn", "paper"): "LeCun et al. (1998) is not on arXiv",
     ("perceptron", "paper"): "Rosenblatt (1958) is not on arXiv",
     ("logistic_regression", "paper"): "Cox (1958) is not on arXiv",
@@ -34,7 +35,7 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
 }
 """(model or data module, test or argument) to the reason why it is left out there."""
 
-COUNTS = {"models": 6, "data": 10, "exemptions": 5}
+COUNTS = {"models": 6, "data": 10, "exemptions": 6}
 """What is registered; raised with each model, so that none is lost unseen."""
 
 SMALL_DATA: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn, optim
 
 from dlarch.batches import ImageBatch, TableBatch
+from dlarch.errors import OptionError
 from dlarch.nn import (
     Activation,
     ElasticNet,
@@ -16,6 +17,7 @@ from dlarch.nn import (
     make_activation,
     units_before,
 )
+from dlarch.nn.backpropagation import DERIVATIVES, WrittenOut
 from dlarch.registry import register_model
 from dlarch.tasks import (
     InitializerCallable,
@@ -63,6 +65,7 @@ class MLP(Supervised):
         max_norm: largest L2 norm of the weights into a hidden unit.
         alpha: strength of the elastic net.
         l1_ratio: r, the share of L1 in it.
+        gradients: those of autograd, or the hand-derived ones of `dlarch.nn.backpropagation`.
         loss: called with outputs and targets; cross-entropy or mean squared error when not given.
         optimizer: called with the parameters.
         scheduler: called with the optimizer; steps after each optimizer step.
@@ -85,6 +88,7 @@ class MLP(Supervised):
         max_norm: float | None = None,
         alpha: float = 0.0,
         l1_ratio: float = 0.0,
+        gradients: Literal["autograd", "written"] = "autograd",
         loss: LossCallable | None = None,
         optimizer: OptimizerCallable = lambda parameters: optim.Adam(parameters, lr=1e-3),
         scheduler: SchedulerCallable | None = None,
@@ -99,6 +103,12 @@ class MLP(Supervised):
             pictures=pictures,
         )
         self.elastic_net = ElasticNet(alpha, l1_ratio)
+        derived = activation in DERIVATIVES and not (batch_norm or dropout or input_dropout)
+        if gradients == "written" and not derived:
+            raise OptionError(
+                "The written gradients are derived for layers without batch normalisation and "
+                f"dropout, with the activations {', '.join(DERIVATIVES)}."
+            )
         self.save_hyperparameters()
         self.build_if_known()
 
@@ -126,7 +136,14 @@ class MLP(Supervised):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs (B, ...) to logits (B, K) or numbers (B, O)."""
-        outputs: Tensor = self.output(self.hidden(inputs.flatten(1)))
+        outputs: Tensor
+        if self.hparams.gradients == "written" and self.training:
+            weights = [layer.weight for layer in self.linear_layers()]
+            biases = [layer.bias for layer in self.linear_layers()]
+            activation = self.hparams.activation
+            outputs = WrittenOut.apply(inputs.flatten(1), activation, *weights, *biases)
+        else:
+            outputs = self.output(self.hidden(inputs.flatten(1)))
         return outputs
 
     def penalty(self) -> Tensor | None:
