@@ -9,11 +9,14 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 
 import dlarch
+from dlarch import optim
 from dlarch.cli.doctor import ENVIRONMENT
 from dlarch.cli.main import VERBS
 from dlarch.data.generators.dates import date_styles
+from dlarch.nn import backpropagation
 from dlarch.recipes import list_recipes
 from dlarch.spec import DataSpec
 
@@ -155,6 +158,28 @@ def test_table_of_date_styles_equals_what_is_generated():
     table = rows(sections(page("models/seq2seq_attn.md"))["Data"])[1:]
     day = date(2001, 1, 7)
     assert table == [[f"`{style.name}`", *style.pair(day)] for style in date_styles()]
+
+
+def test_defaults_of_the_optimizers_are_those_of_the_code():
+    head, *body = rows(sections(page("optimizers.md"))["The rules"])
+    assert head[2] == "defaults, as torch's"
+    table = {row[0].strip("`"): row[2] for row in body}
+    table["AdamW"] = table["AdamW"].replace("as Adam", table["Adam"].rpartition(", ")[0])
+    assert sorted(table) == sorted(set(optim.__all__) - {"WarmupCosine"})
+    for name, text in table.items():
+        parameters = inspect.signature(getattr(optim, name)).parameters
+        found = dict(setting.split(" ", 1) for setting in text.split(", "))
+        assert list(found) == list(parameters)[1:]
+        for setting, value in found.items():
+            numbers = tuple(yaml.safe_load(part) for part in value.split(" and "))
+            numbers = tuple(float(each) if isinstance(each, str) else each for each in numbers)
+            default = parameters[setting].default
+            assert numbers == (default if isinstance(default, tuple) else (default,)), setting
+
+
+def test_the_loop_on_the_page_is_that_of_the_code():
+    (shown,) = re.findall(r"^```py\n(.*?)^```$", page("backpropagation.md"), re.M | re.S)
+    assert shown in inspect.getsource(backpropagation.backward)
 
 
 def test_every_verb_is_described():
