@@ -75,10 +75,10 @@ class Runs:
         }
         return Trainer(callbacks=list(callbacks), **options)
 
-    def fit(self, model, *callbacks, ckpt_path=None, **options):
+    def fit(self, model, *callbacks, ckpt_path=None, datamodule=None, **options):
         trainer = self.trainer(*callbacks, **options)
         seed_everything(1, verbose=False)
-        trainer.fit(model, ckpt_path=ckpt_path)
+        trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
         return trainer
 
     @property

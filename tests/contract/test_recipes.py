@@ -125,9 +125,14 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     scalars = set(tags["scalars"])
     assert {"train/loss", "train/lr", "gradients/total", "val/loss"} <= scalars
     subject = helpers.Subject(next(r.model for r in list_recipes() if r.name == recipe))
+    assert any(tag.startswith("health/update/") for tag in scalars)
     assert {f"val/{name}" for name in subject.make().metrics("val")} <= scalars
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
-    logged = {tag for tag in scalars if tag.startswith(("train/", "val/", "test/", "gradients/"))}
+    logged = {
+        tag
+        for tag in scalars
+        if tag.startswith(("train/", "val/", "test/", "gradients/", "health/"))
+    }
     assert all(math.isfinite(e.value) for tag in logged for e in events.Scalars(tag))
     hparams = events.PluginTagToContent("hparams")
     assert any("session_start_info" in tag for tag in hparams)
@@ -136,7 +141,7 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     if task == "Translation":
         assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
     images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
-    for tag in IMAGES[task]:
+    for tag in ("health/layers", *IMAGES[task]):
         if tag == "mistakes" and not images:  # rows of a table are not drawn
             continue
         assert tag in tags["images"]

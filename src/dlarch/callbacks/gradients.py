@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,20 +33,32 @@ class GradientNorms(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Gradients are complete and unscaled here, and not yet clipped."""
-        optimizers = len(trainer.optimizers)
-        step = trainer.global_step // optimizers
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not (every and trainer.loggers and trainer.is_global_zero) or (step + 1) % every:
+        if not self.is_due(trainer):
             return
-        total = "total" if optimizers == 1 else f"total_{trainer.optimizers.index(optimizer)}"
-        if self._logged == (step, total):  # an optimizer that searches comes by several times
+        one = len(trainer.optimizers) == 1
+        total = "total" if one else f"total_{trainer.optimizers.index(optimizer)}"
+        place = (self.step_of(trainer), total)
+        if self._logged == place:  # an optimizer that searches comes by several times
             return
-        self._logged = (step, total)
+        self._logged = place
         ours = {id(p) for group in optimizer.param_groups for p in group["params"]}
         named = [(name, p) for name, p in pl_module.named_parameters() if id(p) in ours]
         norms = gradient_norms(named, total=total)
+        values = {f"gradients/{name}": norm for name, norm in norms.items()}
         for logger in trainer.loggers:
-            logger.log_metrics({f"gradients/{name}": n for name, n in norms.items()}, step=step)
+            logger.log_metrics(values, step=self.step_of(trainer))
+
+    @staticmethod
+    def step_of(trainer: Trainer) -> int:
+        """Steps that each of the optimizers has done."""
+        return trainer.global_step // len(trainer.optimizers)
+
+    def is_due(self, trainer: Trainer) -> bool:
+        """Whether the step that comes next is one to log, by this process."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not (every and trainer.loggers and trainer.optimizers and trainer.is_global_zero):
+            return False
+        return (self.step_of(trainer) + 1) % every == 0
 
 
 def gradient_norms(
@@ -64,21 +76,22 @@ def gradient_norms(
     parts: dict[str, list[Tensor]] = {}
     for name, parameter in parameters:
         if parameter.grad is not None:
-            parts.setdefault(name.partition(".")[0], []).append(_norm(parameter.grad))
+            parts.setdefault(name.partition(".")[0], []).append(parameter.grad)
     if not parts:
         return {}
-    device = next(iter(parts.values()))[0].device
-    norms = torch.stack(
-        [torch.linalg.vector_norm(torch.stack([n.to(device) for n in p])) for p in parts.values()]
-    )
+    by_part = [gradient_norm(gradients) for gradients in parts.values()]
+    norms = torch.stack([norm.to(by_part[0].device) for norm in by_part])
     values = torch.cat([torch.linalg.vector_norm(norms).reshape(1), norms]).tolist()
     return dict(zip([total, *parts], values, strict=True))
 
 
-def _norm(gradient: Tensor) -> Tensor:
-    """The norm in float32, of a dense or a sparse gradient."""
-    gradient = gradient.detach()
-    if gradient.is_sparse:
-        gradient = gradient.coalesce().values()
-    norm: Tensor = torch.linalg.vector_norm(gradient, dtype=torch.float32)
+def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The L2 norm over all of them in float32, of dense or sparse ones."""
+    norms: list[Tensor] = []
+    for gradient in gradients:
+        values = gradient.coalesce().values() if gradient.is_sparse else gradient
+        norms.append(torch.linalg.vector_norm(values.detach(), dtype=torch.float32))
+    if len(norms) == 1:
+        return norms[0]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
     return norm

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from dlarch import hub
-from dlarch.callbacks.gradients import GradientNorms
+from dlarch.callbacks.health import GradientHealth, where_not_finite
 from dlarch.callbacks.resume import KEY as RESUME_KEY
 from dlarch.callbacks.resume import ExactResume
 from dlarch.compat.checkpoint_io import FORMAT
@@ -148,12 +148,22 @@ class Task(BuiltFromFacts):
             super().lr_scheduler_step(scheduler, metric)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Exact resume, gradient norms and pictures; one of the same type given by hand wins."""
-        mine: list[Callback] = [ExactResume(), GradientNorms()]
+        """Exact resume, gradient health and pictures.
+
+        One given by hand wins over ours of the same type, or of one that is derived from the other:
+        `GradientNorms` over `GradientHealth`.
+        """
+        mine: list[Callback] = [ExactResume(), GradientHealth(picture=self.with_pictures)]
         if self.with_pictures:
             mine += self.pictures()
-        given = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
-        return [callback for callback in mine if type(callback) not in given]
+        given = self.trainer.callbacks  # type: ignore[attr-defined]
+
+        def is_given(callback: Callback) -> bool:
+            return any(
+                isinstance(callback, type(g)) or isinstance(g, type(callback)) for g in given
+            )
+
+        return [callback for callback in mine if not is_given(callback)]
 
     # ---- training: a mean over the whole optimizer step
 
@@ -263,7 +273,8 @@ class Task(BuiltFromFacts):
         raise NonFiniteLossError(
             f"The training loss is not finite at step {trainer.global_step} (epoch "
             f"{self.current_epoch}, batch {trainer.fit_loop.batch_idx}); the last checkpoint is "
-            "kept. Lower the learning rate or set --trainer.gradient_clip_val 1.0."
+            f"kept.{where_not_finite(self)} Lower the learning rate or set "
+            "--trainer.gradient_clip_val 1.0."
         )
 
     # ---- validation and test: means over the whole epoch
