@@ -70,6 +70,9 @@ IMAGES = {
 }
 """Pictures that a task of each kind draws at a validation."""
 
+OURS = ("train/", "val/", "test/", "gradients/", "health/")
+"""What the scalars begin with that dlarch logs, and not Lightning."""
+
 SHORT = [
     *("--trainer.max_steps", "2", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"),
     *("--trainer.val_check_interval", "1.0", "--trainer.check_val_every_n_epoch", "1"),
@@ -128,11 +131,7 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     assert any(tag.startswith("health/update/") for tag in scalars)
     assert {f"val/{name}" for name in subject.make().metrics("val")} <= scalars
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
-    logged = {
-        tag
-        for tag in scalars
-        if tag.startswith(("train/", "val/", "test/", "gradients/", "health/"))
-    }
+    logged = {tag for tag in scalars if tag.startswith(OURS)}
     assert all(math.isfinite(e.value) for tag in logged for e in events.Scalars(tag))
     hparams = events.PluginTagToContent("hparams")
     assert any("session_start_info" in tag for tag in hparams)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
@@ -289,36 +289,49 @@ def where_not_finite(module: nn.Module) -> str:
 
 
 def health_figure(look: Look) -> Figure:
-    """Draw bars per layer, the input's at the bottom: gradient, update, dead or saturated units."""
+    """Draw bars per layer, the input's at the bottom: gradient, update, dead or saturated units.
+
+    Gradients and updates are on a logarithmic scale; one that is 0 or no number has no bar.
+    """
     stride = math.ceil(len(look.layers) / MOST_LAYERS)
     layers = look.layers[::stride]
-    shares = [(u.name, u.dead or u.saturated) for u in look.units][::stride]
-    panels = [
-        ("norm of the gradient", [(layer.name, layer.gradient) for layer in layers], "#1f5fa8"),
-        ("update / weights", [(layer.name, layer.update) for layer in layers], "#5f9bd1"),
-        ("dead or saturated units", shares, "#d1495b"),
+    panels: list[tuple[str, str, dict[str, float]]] = [
+        ("norm of the gradient", "#1f5fa8", {layer.name: layer.gradient for layer in layers}),
+        ("update / weights", "#5f9bd1", {layer.name: layer.update for layer in layers}),
     ]
-    panels = [panel for panel in panels if panel[1]]
-    height = 0.9 + 0.24 * max(len(layers), 3)
-    figure = Figure(
-        figsize=(3.4 * len(panels), height), dpi=80, facecolor="white", layout="constrained"
-    )
-    for column, (title, bars, colour) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), column + 1)
-        values = [value if math.isfinite(value) else 0.0 for _, value in bars]
-        axes.barh(range(len(bars)), values, color=colour)
-        axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
-        if bars is shares:
-            axes.set_xlim(0, 1)
-        elif any(value > 0 for value in values):
-            decades = [math.log10(value) for value in values if value > 0]
-            axes.set_xscale("log")
-            axes.set_xlim(10 ** math.floor(min(decades) - 0.1), 10 ** math.ceil(max(decades)))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+    shares = {units.name: units.dead or units.saturated for units in look.units[::stride]}
+    if shares:
+        panels.append(("dead or saturated units", "#d1495b", shares))
+    room = 0.3 + 0.085 * max(len(name) for _, _, bars in panels for name in bars)
+    width, height = room + 2.2, 0.9 + 0.24 * max(len(layers), 3)
+    figure = Figure(figsize=(width * len(panels), height), dpi=80, facecolor="white")
+    for column, (title, colour, bars) in enumerate(panels):
+        corner = (column * width + room) / (width * len(panels)), 0.55 / height
+        size = 1.95 / (width * len(panels)), 1 - 0.9 / height
+        axes = figure.add_axes((*corner, *size))
+        _bars(axes, list(bars.values()), colour, logarithmic=bars is not shares)
+        axes.set_yticks(range(len(bars)), list(bars))
         axes.tick_params(labelsize=8, length=0, labelcolor=INK)
         axes.set_title(title, fontsize=9, color=INK, loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
-        for spine in axes.spines.values():
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
             spine.set_color("#c3cdd8")
-    figure.supxlabel(f"step {look.step}", fontsize=8, color=FAINT)
+    figure.text(0.5, 0.04, f"step {look.step}", fontsize=8, color=FAINT, ha="center")
     return figure
+
+
+def _bars(axes: Axes, values: list[float], colour: str, *, logarithmic: bool) -> None:
+    """Horizontal bars; exponents stand in for a logarithmic axis, which takes long to draw."""
+    if not logarithmic:
+        axes.barh(range(len(values)), values, color=colour)
+        axes.set_xlim(0, 1)
+        return
+    exponents = [math.log10(v) if 0 < v < math.inf else math.nan for v in values]
+    known = [exponent for exponent in exponents if not math.isnan(exponent)] or [0.0]
+    low, high = math.floor(min(known) - 0.1), math.ceil(max(known) + 0.1)
+    axes.barh(
+        range(len(values)), [exponent - low for exponent in exponents], left=low, color=colour
+    )
+    axes.set_xlim(low, high)
+    places = range(low, high + 1, math.ceil((high - low) / 4))
+    axes.set_xticks(places, [f"{10.0**place:g}" for place in places])
