@@ -66,7 +66,7 @@ LAYOUTS |= {"translation": translation_words}
 
 IMAGES = {
     "Translation": ("attention/0",),
-    "Supervised": ("confusion", "mistakes"),
+    "Supervised": ("confusion", "mistakes", "filters"),
 }
 """Pictures that a task of each kind draws at a validation."""
 
@@ -140,6 +140,8 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     if task == "Translation":
         assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
     images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
+    if task == "Supervised":
+        assert "features:" in (run / "logs" / "projector_config.pbtxt").read_text(encoding="utf-8")
     for tag in ("health/layers", *IMAGES[task]):
         if tag == "mistakes" and not images:  # rows of a table are not drawn
             continue

@@ -70,6 +70,26 @@ class OffersTranslations(Protocol):
         ...
 
 
+@runtime_checkable
+class OffersClasses(Protocol):
+    """A task whose outputs are classes, or numbers if it does not classify.
+
+    Attributes:
+        processor: what reads the data, or None.
+    """
+
+    processor: Any
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the outputs are logits of classes."""
+        ...
+
+    def class_names(self) -> list[str]:
+        """Names of the classes in the order of the labels."""
+        ...
+
+
 def shows(trainer: Trainer) -> bool:
     """Whether a validation that has just ended is one to show: in a fit, on rank zero."""
     return (

@@ -15,6 +15,8 @@ from torchmetrics import Metric
 
 from dlarch.batches import ImageBatch, TableBatch
 from dlarch.callbacks.classes import ConfusionMatrix, Mistakes
+from dlarch.callbacks.features import FeatureProjector, FilterImages
+from dlarch.callbacks.plane import InputSpace
 from dlarch.callbacks.protocols import Mistake
 from dlarch.errors import DataError, MismatchError
 from dlarch.processing import ImageProcessor, TableProcessor
@@ -228,8 +230,10 @@ class Supervised(Task):
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Confusion matrix and mistakes."""
-        return [ConfusionMatrix(), Mistakes()]
+        """Those of the classes, of the features, and of whatever kind of input the model takes."""
+        found: list[Callback] = [ConfusionMatrix(), Mistakes(), FeatureProjector()]
+        found += [FilterImages()] if self.takes(ImageBatch) else []
+        return found + ([InputSpace()] if self.takes(TableBatch) else [])
 
     def class_names(self) -> list[str]:
         """Names of the classes in the order of the labels."""
