@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation: of the data, and with --run of a finished run.
 
 python docs/make_plots.py               writes images/DATA_*.png: of dates and digits, and, if
-                                        $DLARCH_DATA holds them, of multi30k and mnist
+                                        $DLARCH_DATA holds them, of multi30k, mnist and cifar10
 python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and RECIPE_errors.png of a
                                         translator, RECIPE_confusion.png and, if there are any,
                                         RECIPE_mistakes.png of a classifier of images
@@ -34,7 +34,7 @@ from dlarch.runs import Run, runs_root
 IMAGES = Path(__file__).parent / "images"
 SOURCE, TARGET, ERROR = "#1f5fa8", "#5f9bd1", "#d1495b"
 SPLITS = {"train": SOURCE, "validation": TARGET, "test": "#c3cdd8"}
-MULTI30K, MNIST = "bentrevett/multi30k", "ylecun/mnist"
+MULTI30K, MNIST, CIFAR10 = "bentrevett/multi30k", "ylecun/mnist", "uoft-cs/cifar10"
 LENGTH_BINS = 8
 SAMPLES = 4
 """Images of each class that are shown."""
@@ -65,6 +65,8 @@ def main() -> None:
     draw_images("digits", options.images)
     if found(MNIST):
         draw_images("mnist", options.images)
+    if found(CIFAR10):
+        draw_images("cifar10", options.images)
 
 
 def found(name: str) -> bool:
@@ -150,6 +152,7 @@ def draw_samples(images: object, processor: object, path: Path) -> None:
     figure = Figure(figsize=(0.62 * len(classes), 0.62 * SAMPLES + 0.25), dpi=80)
     figure.subplots_adjust(0.005, 0.01, 0.995, 0.92, wspace=0.08, hspace=0.08)
     labels = images.labels[images.rows]
+    size = 9 if max(map(len, classes)) < 8 else 7  # names stand side by side
     for column, name in enumerate(classes):
         batch = images[np.flatnonzero(labels == column)[:SAMPLES]]
         for row, pixels in enumerate(processor.decode(batch.image)):
@@ -157,7 +160,7 @@ def draw_samples(images: object, processor: object, path: Path) -> None:
             axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
             axes.set_axis_off()
             if row == 0:
-                axes.set_title(name, fontsize=9, pad=3)
+                axes.set_title(name, fontsize=size, pad=3)
     save(figure, path)
 
 

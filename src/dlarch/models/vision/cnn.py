@@ -130,7 +130,8 @@ class CNN(Supervised):
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, K)."""
-        maps = self.stages(image)
+        # With a place's channels side by side in memory, convolutions are faster.
+        maps = self.stages(image.contiguous(memory_format=torch.channels_last))
         features = maps.mean((2, 3)) if self.hparams.average else torch.flatten(maps, 1)
         logits: Tensor = self.output(self.dropout(features))
         return logits
