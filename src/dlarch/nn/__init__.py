@@ -1,6 +1,7 @@
 """Layers and formulas with no opinion about training; imports torch alone."""
 
 from dlarch.nn.activations import ACTIVATIONS, Activation, Maxout, make_activation, units_before
+from dlarch.nn.attention import Attended, MultiHeadAttention, attention_weights
 from dlarch.nn.initializers import (
     Constant,
     Glorot,
@@ -17,6 +18,7 @@ from dlarch.nn.recurrent import gru_update, lstm_update, run_packed
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Attended",
     "Constant",
     "ElasticNet",
     "Glorot",
@@ -24,9 +26,11 @@ __all__ = [
     "Initializer",
     "LeCun",
     "Maxout",
+    "MultiHeadAttention",
     "OneHotLoss",
     "PseudoHuberLoss",
     "RMSELoss",
+    "attention_weights",
     "default_initializer",
     "gru_update",
     "initialize",

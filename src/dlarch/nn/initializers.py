@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dlarch.nn.attention import MultiHeadAttention
+
 Distribution = Literal["uniform", "normal"]
 
 
@@ -98,10 +100,11 @@ def default_initializer(activation: str) -> Initializer:
 
 
 def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None:
-    """Draw the weights of all linear, convolutional and recurrent layers anew.
+    """Draw the weights of all linear, convolutional, recurrent and attention layers anew.
 
-    The gates of a recurrent layer are drawn one by one. Biases and embeddings stay as they are:
-    with all biases 0, the bends of all units would lie in one point at first.
+    The gates of a recurrent layer and the projections of attention are drawn one by one. Biases
+    and embeddings stay as they are: with all biases 0, the bends of all units would lie in one
+    point at first.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
@@ -110,3 +113,6 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
             for name, weight in layer.named_parameters():
                 for gate in weight.split(layer.hidden_size) if "weight" in name else ():
                     initializer(gate)
+        elif isinstance(layer, MultiHeadAttention):
+            for projection in layer.in_parts():
+                initializer(projection)
