@@ -4,7 +4,8 @@ python docs/make_plots.py               writes images/DATA_*.png: of dates and d
                                         $DLARCH_DATA holds them, of multi30k, mnist and cifar10
 python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and RECIPE_errors.png of a
                                         translator, RECIPE_confusion.png and, if there are any,
-                                        RECIPE_mistakes.png of a classifier of images
+                                        RECIPE_mistakes.png of a classifier of images, and
+                                        RECIPE_attention.png if it attends to patches
 """
 
 from __future__ import annotations
@@ -192,6 +193,8 @@ def draw_run(run: str, images: Path) -> None:
         draw_errors(score(model, data), options, images / f"{recipe}_errors.png")
     elif model.classifies:
         draw_classes(model, data, images / recipe)
+        if hasattr(model, "attention"):
+            draw_attention(model, data, images / f"{recipe}_attention.png")
     curves = folder / "learning_curves.png"  # drawn when the fit ended
     if curves.is_file():
         shutil.copyfile(curves, images / f"{recipe}_curves.png")
@@ -303,6 +306,36 @@ def judge(model: object, data: object) -> tuple[NDArray[np.int64], list[Mistake]
             ]
     mistakes.sort(key=lambda mistake: -mistake.probability)
     return counts, mistakes[:MOST_MISTAKES]
+
+
+def draw_attention(model: object, data: object, path: Path) -> None:
+    """A test image of each class, and in each block how much its patches are looked at."""
+    import torch
+
+    names = model.class_names()
+    batch = next(iter(data.test_dataloader()))
+    first = [int((batch.label == label).nonzero()[0, 0]) for label in range(len(names))]
+    images = batch.image[first]
+    with torch.inference_mode():
+        weights = model.attention(images).mean(2)  # over heads: (B, blocks, T, S)
+    token = model.class_token is not None
+    looked = weights[:, :, 0, 1:] if token else weights.mean(2)
+    patches = [side // model.hparams.patch_size for side in images.shape[2:]]
+    looked = looked.unflatten(-1, patches).numpy()
+    figure = Figure(figsize=(0.62 * len(names), 0.62 * (1 + looked.shape[1]) + 0.25), dpi=80)
+    figure.subplots_adjust(0.005, 0.01, 0.995, 0.92, wspace=0.08, hspace=0.08)
+    rows = 1 + looked.shape[1]
+    for column, pixels in enumerate(model.processor.decode(images)):
+        for row in range(rows):
+            axes = figure.add_subplot(rows, len(names), row * len(names) + column + 1)
+            if row == 0:
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+                axes.set_title(names[column], fontsize=9, pad=3)
+            else:
+                axes.imshow(looked[column, row - 1], cmap="Blues", vmin=0, vmax=looked.max())
+            axes.set_axis_off()
+    save(figure, path)
+    print(f"{path.stem}: largest weight {looked.max():.3f}, alike {1 / np.prod(patches):.3f}")
 
 
 # ---- figures

@@ -1,4 +1,4 @@
-"""Networks that see, on MNIST: what a minute of one core must reach."""
+"""Networks that see, on MNIST and CIFAR-10: what minutes of one core must reach."""
 
 import json
 
@@ -10,12 +10,13 @@ pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(autouse=True)
-def mnist():
-    """MNIST, or a skip that says so."""
+def images(request):
+    """MNIST or CIFAR-10, as the test is called, or a skip that says so."""
     from dlarch.data.resolve import HubId, resolve_source
 
-    if isinstance(resolve_source("ylecun/mnist"), HubId):
-        pytest.skip("needs $DLARCH_DATA/ylecun/mnist")
+    source = "uoft-cs/cifar10" if "cifar10" in request.node.name else "ylecun/mnist"
+    if isinstance(resolve_source(source), HubId):
+        pytest.skip(f"needs $DLARCH_DATA/{source}")
 
 
 def accuracy(folder, monkeypatch, words):
@@ -55,3 +56,34 @@ def test_a_hundred_images_are_learnt_by_heart(tmp_path, monkeypatch):
     assert main(["fit", *words.split()]) == 0
     (figures,) = tmp_path.rglob("metrics.json")
     assert json.loads(figures.read_text())["metrics"]["train/loss"] < 0.1
+
+
+def test_image_rnn_in_one_epoch(tmp_path, monkeypatch):
+    words = "--config image_rnn_mnist --trainer.max_epochs 1"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.965
+
+
+NARROW = (
+    "--config cnn_cifar10_fast --model.widths [16,64,64] --data.on_device false"
+    " --data.validation_size 5000 --trainer.check_val_every_n_epoch 1 --trainer.precision 32"
+    " --data.batch_size 128 --model.optimizer.init_args.lr 0.2"
+)
+"""The fast network with an eighth of the operations per map, 0.12M parameters."""
+
+
+def test_a_narrow_cnn_on_cifar10_in_three_epochs(tmp_path, monkeypatch):
+    words = f"{NARROW} --trainer.max_epochs 3 --model.scheduler.init_args.warmup_steps 200"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.72
+
+
+def test_a_narrow_cnn_on_a_part_of_cifar10(tmp_path, monkeypatch):
+    words = f"{NARROW} --data.train_size 10000 --trainer.max_epochs 3"
+    words += " --model.scheduler.init_args.warmup_steps 50"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.55
+
+
+def test_the_mlp_on_a_part_of_cifar10(tmp_path, monkeypatch):
+    words = "--config mlp_cifar10 --data.train_size 10000 --trainer.max_epochs 5"
+    words += " --model.hidden_sizes [512,256] --data.batch_size 128 --trainer.precision 32"
+    words += " --model.scheduler.init_args.warmup_steps 50"
+    assert accuracy(tmp_path, monkeypatch, words) >= 0.42

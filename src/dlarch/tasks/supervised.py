@@ -103,8 +103,8 @@ class Supervised(Task):
         generator = torch.Generator().manual_seed(seed)
         labels = torch.arange(size) % 3
         if cls.takes(ImageBatch):
-            spec = DataSpec(image_shape=(1, 16, 20), in_features=320, num_classes=3)
-            images = torch.randn((size, 1, 16, 20), generator=generator)
+            spec = DataSpec(image_shape=(1, 16, 24), in_features=384, num_classes=3)
+            images = torch.randn((size, 1, 16, 24), generator=generator)
             return spec, ImageBatch(images, labels, torch.arange(size))
         rows = torch.randn((size, 5), generator=generator)
         spec = DataSpec(in_features=5, num_classes=3)

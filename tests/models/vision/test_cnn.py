@@ -53,6 +53,28 @@ def test_numbers_of_parameters_are_those_counted_by_hand(options, count):
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
+def test_a_stage_is_halved_after_its_first_convolution_or_its_last():
+    torch.manual_seed(0)
+    shape = {"image_shape": (2, 6, 6), "num_classes": 3, "widths": (4, 5), "batch_norm": False}
+    last, first = CNN(**shape), CNN(**shape, pool="first")
+    kinds = [type(layer).__name__ for layer in first.stages]
+    assert kinds == ["Sequential", "MaxPool2d", "Sequential"] * 2
+    assert [type(layer).__name__ for layer in last.stages] == [
+        "Sequential", "Sequential", "MaxPool2d"
+    ] * 2  # fmt: skip
+    image = torch.randn(3, 2, 6, 6)
+    for model, order in ((first, (0, None, 1, 2, None, 3)), (last, (0, 1, None, 2, 3, None))):
+        filters = [layer[0] for layer in model.stages if isinstance(layer, torch.nn.Sequential)]
+        maps = image
+        for place in order:
+            if place is None:
+                maps = F.max_pool2d(maps, 2)
+            else:
+                maps = F.conv2d(maps, filters[place].weight, filters[place].bias, padding=1).relu()
+        wanted = maps.flatten(1) @ model.output.weight.T + model.output.bias
+        torch.testing.assert_close(model(image), wanted, atol=1e-5, rtol=1e-5)
+
+
 def test_too_many_stages_are_refused():
     with pytest.raises(OptionError, match="Images of 4 x 6 are too small for 3 stages"):
         CNN(image_shape=(1, 4, 6), num_classes=2)

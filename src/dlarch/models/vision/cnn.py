@@ -29,7 +29,7 @@ class CNN(Supervised):
     $$h_{kij} = f\Big(b_k + \sum_{c,u,v} W_{kcuv}\, x_{c,\,i+u,\,j+v}\Big)$$
 
     with batch normalisation before the activation f, and halves height and width by taking the
-    largest of each 2 x 2. The last maps are averaged over all places, or read as one row, and give
+    largest of each 2 x 2, at its end or already after its first convolution, which saves work. The last maps are averaged over all places, or read as one row, and give
     the logits by a linear layer. Filters are shared by all places: a shifted image gives shifted
     maps, with far fewer weights than in an MLP.
 
@@ -50,6 +50,7 @@ class CNN(Supervised):
         widths: maps of each stage.
         convolutions: per stage.
         kernel_size: height and width of a filter.
+        pool: halve after the "last" or the "first" convolution of each stage.
         activation: f; one of `dlarch.nn.ACTIVATIONS`.
         batch_norm: normalise each map over the batch.
         average: read the mean of each map instead of all its places.
@@ -68,6 +69,7 @@ class CNN(Supervised):
         widths: Sequence[int] = (32, 64, 128),
         convolutions: int = 2,
         kernel_size: Literal[1, 3, 5, 7] = 3,
+        pool: Literal["last", "first"] = "last",
         activation: Activation = "relu",
         batch_norm: bool = True,
         average: bool = False,
@@ -101,10 +103,12 @@ class CNN(Supervised):
             )
         self.stages = nn.Sequential()
         for size in options.widths:
-            for _ in range(options.convolutions):
+            pooled = 0 if options.pool == "first" else options.convolutions - 1
+            for place in range(options.convolutions):
                 self.stages.append(self.convolution(channels, size))
                 channels = size
-            self.stages.append(nn.MaxPool2d(2))
+                if place == pooled:
+                    self.stages.append(nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         self.dropout = nn.Dropout(options.dropout)
         self.output = nn.Linear(channels * (1 if options.average else height * width), num_classes)
