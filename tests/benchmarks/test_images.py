@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from dlarch.data.augment import Augmentation
-from dlarch.data.images import PixelDataset, _finished, _labels, _pixels, as_stored
+from dlarch.data.images import _finished
 from dlarch.data.loading import BatchLoader, bucketed_plan
+from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
 from dlarch.processing import ImageProcessor
 
 pytestmark = pytest.mark.benchmark
@@ -81,8 +82,8 @@ def test_loading_speed(case, tmp_path):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (COUNT, height, width, channels), np.uint8)
     labels = random.integers(0, 10, COUNT)
-    _pixels(tmp_path, "train").write_bytes(as_stored(pixels).tobytes())
-    np.save(_labels(tmp_path, "train"), labels)
+    pixels_file(tmp_path, "train").write_bytes(as_stored(pixels).tobytes())
+    np.save(labels_file(tmp_path, "train"), labels)
     processor = ImageProcessor(shape, [0.5] * channels, [0.25] * channels, list("0123456789"))
 
     def finish(batch):

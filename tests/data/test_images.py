@@ -142,6 +142,53 @@ def test_train_size_takes_the_first_images():
     assert data.spec.fingerprint != ready("digits").spec.fingerprint
 
 
+def test_some_classes_are_kept_with_labels_of_their_own():
+    whole, some = ready("digits"), ready("digits", classes=["7", 2, "9"])
+    assert some.processor.class_names == ["7", "2", "9"]
+    assert some.spec.num_classes == 3
+    for split in ("train", "validation", "test"):
+        mine, all_of_them = everything(some, split), everything(whole, split)
+        order = mine.example.argsort()
+        # The same images as without the option: none changes its split.
+        wanted = [new for new, name in enumerate("729") for old in all_of_them.label.tolist()
+                  if old == int(name)]  # fmt: skip
+        assert sorted(mine.label.tolist()) == wanted
+        pixels = np.stack(some.processor.decode(mine.image[order]))[..., 0]
+        number = all_of_them.example.argsort()
+        labels = all_of_them.label[number].numpy()
+        known = np.stack(whole.processor.decode(all_of_them.image[number]))[..., 0]
+        assert np.array_equal(pixels, known[np.isin(labels, [7, 2, 9])])
+        names = np.array([7, 2, 9])[mine.label[order].numpy()]
+        assert names.tolist() == labels[np.isin(labels, [7, 2, 9])].tolist()
+
+
+def test_classes_are_put_together():
+    whole = everything(ready("digits"), "test")
+    parity = ready("digits", classes={"even": [0, 2, 4, 6, 8], "odd": [1, 3, 5, 7, 9]})
+    assert parity.processor.class_names == ["even", "odd"]
+    mine = everything(parity, "test")
+    assert mine.label.tolist() == (whole.label % 2).tolist()
+    assert torch.equal(mine.image, whole.image)
+    few = ready("digits", classes=[0, 1], train_size=20)
+    assert len(everything(few, "train").label) == 20
+    prints = {data.spec.fingerprint for data in (ready("digits"), parity, few)}
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize(
+    ("classes", "error", "words"),
+    [
+        ([1, "seven"], DataError, "There is no class 'seven', only 0, 1"),
+        ({"low": [1, 2], "high": [2, 9]}, OptionError, "names '2' twice"),
+        ({"low": [1, 2], "high": []}, OptionError, "'high' is made of none"),
+        (["1"], OptionError, "at least two"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(classes, error, words):
+    with pytest.raises(error, match=words):
+        ready("digits", classes=classes)
+
+
 def test_the_trainer_gets_normalised_images_and_only_training_ones_are_changed(tmp_path):
     data = dlarch.create_data("digits", crop=1, flip=True, batch_size=64)
     module = fit(data, tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,8 +19,10 @@ from dlarch.batches import ImageBatch
 from dlarch.data.augment import Augmentation
 from dlarch.data.base import DataModule
 from dlarch.data.cache import cache_key, cached
+from dlarch.data.classes import chosen_classes
 from dlarch.data.image_sources import ImageSource, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
+from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
 from dlarch.data.splits import SPLITS, Rows, carved, picked
 from dlarch.errors import DataError, MismatchError, OptionError
 from dlarch.processing import ImageProcessor, Processor
@@ -49,6 +51,9 @@ class ImageData(DataModule):
 
     Args:
         source: where the images come from.
+        classes: names of the classes that are kept, such as [cat, dog], the others being left out;
+            or new classes with those that each is made of, such as {pet: [cat, dog], wild: [deer]}.
+            All as they are when not given.
         crop: pixels of black border out of which training images are cut at random.
         flip: mirror half of the training images, left to right.
         cutout: side in pixels of a black square in training images.
@@ -58,9 +63,9 @@ class ImageData(DataModule):
         batch_size: images per batch and process.
         train_size: number of training images, picked at random but always alike; all when not
             given.
-        validation_size: images carved from train where there is no official validation split; a
-            tenth, at most 5,000, when not given. With 0 all images are trained on, and validation
-            scores as many of them.
+        validation_size: images carved from train where there is no official validation split,
+            before classes are left out; a tenth, at most 5,000, when not given. With 0 all images
+            are trained on, and validation scores as many of them.
         on_device: keep all pixels on the device.
         num_workers: processes that make batches.
         pin_memory: page-locked batches; when not given, if there is a CUDA device.
@@ -76,6 +81,7 @@ class ImageData(DataModule):
     def __init__(
         self,
         source: str,
+        classes: list[str | int] | dict[str, list[str | int]] | None = None,
         crop: int = 0,
         flip: bool = False,
         cutout: int = 0,
@@ -97,6 +103,7 @@ class ImageData(DataModule):
         if validation_size is not None and validation_size < 0:
             raise OptionError(f"validation_size must not be negative, but is {validation_size}.")
         self.source = source
+        self.classes = classes
         self.augmentation = Augmentation(crop, flip, cutout, rotate, scale, shift)
         self.batch_size = batch_size
         self.train_size = train_size
@@ -133,21 +140,25 @@ class ImageData(DataModule):
         if self._folder is None:
             self._folder = self._cached()
         stored = ImageProcessor.load(self._folder)
+        names, labels = stored.class_names, None
+        if self.classes is not None:
+            names, labels = chosen_classes(self.classes, names)
         given = None if self.processor is self._own else self.processor
         if given is not None:
-            _check_given(given, stored)
-        self._datasets = self._divided(self._folder, stored.image_shape)
+            _check_given(given, names)
+        self._datasets = self._divided(self._folder, stored.image_shape, labels)
         if given is None:
             if self._own is None:
-                self._own = self._measured(stored)
+                self._own = self._measured(stored.image_shape, names)
             self.processor = self._own
         channels, height, width = stored.image_shape
         train = self._datasets["train"]
         content = (self._folder / FINGERPRINT).read_text(encoding="utf-8")
+        content += "" if labels is None else f"{labels.tolist()}"
         self.spec = DataSpec(
             image_shape=(channels, height, width),
             in_features=channels * height * width,
-            num_classes=len(stored.class_names),
+            num_classes=len(names),
             fingerprint=hashlib.sha256(content.encode() + train.rows.tobytes()).hexdigest(),
         )
 
@@ -165,9 +176,15 @@ class ImageData(DataModule):
         build = partial(_decode, source=source, shape=shape)
         return cached("images", cache_key(settings), build)
 
-    def _divided(self, folder: Path, shape: tuple[int, int, int]) -> dict[str, PixelDataset]:
+    def _divided(
+        self, folder: Path, shape: tuple[int, int, int], labels: NDArray[np.int64] | None
+    ) -> dict[str, PixelDataset]:
         """The three splits, as positions in those that are stored."""
-        stored = {s: PixelDataset(folder, s, shape) for s in SPLITS if _labels(folder, s).exists()}
+        stored = {
+            split: PixelDataset(folder, split, shape, new_labels=labels)
+            for split in SPLITS
+            if labels_file(folder, split).exists()
+        }
         count = len(stored["train"])
         test = 0 if "test" in stored else count // 10
         asked = self.validation_size
@@ -182,15 +199,24 @@ class ImageData(DataModule):
         rows = carved(count, validation, test)
         if asked == 0 and "validation" not in stored:
             rows["train"] = np.union1d(rows["train"], rows["validation"])
-        rows["train"] = picked(rows["train"], self.train_size)
         parts = {split: stored["train"].but(rows=rows[split]) for split in SPLITS}
-        return parts | {split: stored[split] for split in stored if split != "train"}
+        parts |= {split: stored[split] for split in stored if split != "train"}
+        if labels is not None:
+            # After carving: what validates here trains no model of other classes.
+            parts = {split: part.of_known_classes() for split, part in parts.items()}
+            for split, part in parts.items():
+                if not len(part):
+                    raise DataError(f"There are no images of these classes in split {split}.")
+        train = parts["train"]
+        return parts | {"train": train.but(rows=picked(train.rows, self.train_size))}
 
-    def _measured(self, stored: ImageProcessor) -> ImageProcessor:
+    def _measured(
+        self, image_shape: tuple[int, int, int], class_names: Sequence[str]
+    ) -> ImageProcessor:
         """The processor with mean and deviation of the training images."""
         train = self._datasets["train"]
         count = 0
-        total = squares = np.zeros(stored.image_shape[0])
+        total = squares = np.zeros(image_shape[0])
         for start in range(0, len(train), CHUNK):
             stored_pixels = train.pixels[train.rows[start : start + CHUNK]]
             chunk = stored_pixels[..., : len(total)].astype(np.float64) / 255
@@ -200,7 +226,7 @@ class ImageData(DataModule):
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 0))
         std = np.where(std > 0, std, 1.0)  # images of one colour
-        return ImageProcessor(stored.image_shape, mean.tolist(), std.tolist(), stored.class_names)
+        return ImageProcessor(image_shape, mean.tolist(), std.tolist(), class_names)
 
     # ---- batches
 
@@ -265,61 +291,6 @@ class ImageData(DataModule):
         self._on_device = {}
 
 
-class PixelDataset:
-    """Images of the cache; indexing with an array of positions gives their batch.
-
-    Pickles as its arguments, so that a worker process opens its own map.
-
-    Args:
-        folder: of the cache.
-        split: as it is stored.
-        shape: (C, H, W).
-        rows: positions among the stored images; all when not given.
-        finish: what each batch is passed through.
-        by_position: positions (B,) in place of the pixels, which are elsewhere.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        split: str,
-        shape: tuple[int, int, int],
-        rows: Rows | None = None,
-        finish: Callable[[ImageBatch], ImageBatch] | None = None,
-        by_position: bool = False,
-    ) -> None:
-        self.labels: NDArray[np.int64] = np.load(_labels(folder, split))
-        self.rows = np.arange(len(self.labels)) if rows is None else rows
-        channels, height, width = shape
-        size = (len(self.labels), height, width, _stored_channels(channels))
-        self.pixels = np.memmap(_pixels(folder, split), np.uint8, mode="r", shape=size)
-        self.finish, self.by_position = finish, by_position
-        self._arguments: dict[str, Any] = {
-            "folder": folder, "split": split, "shape": shape, "rows": self.rows,
-            "finish": finish, "by_position": by_position,
-        }  # fmt: skip
-
-    def __reduce__(self) -> Any:
-        return partial(PixelDataset, **self._arguments), ()
-
-    def but(self, **changes: Any) -> PixelDataset:
-        """The same with other arguments."""
-        return PixelDataset(**self._arguments | changes)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Rows) -> ImageBatch:
-        rows = self.rows[index]
-        example = torch.from_numpy(np.asarray(index, dtype=np.int64))
-        batch = ImageBatch(
-            image=example if self.by_position else torch.from_numpy(self.pixels[rows]),
-            label=torch.from_numpy(self.labels[rows]),
-            example=example,
-        )
-        return batch if self.finish is None else self.finish(batch)
-
-
 def _finished(
     processor: ImageProcessor, augmentation: Augmentation | None, batch: ImageBatch
 ) -> ImageBatch:
@@ -335,7 +306,7 @@ def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> N
     for split in source.splits:
         labels = array("q")
         images = source.read(split)
-        with _pixels(folder, split).open("wb") as file:
+        with pixels_file(folder, split).open("wb") as file:
             while chunk := list(islice(images, CHUNK)):
                 pixels = np.stack([read_pixels(image, shape) for image, _ in chunk])
                 file.write(as_stored(pixels).tobytes())
@@ -346,34 +317,13 @@ def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> N
             raise DataError(f"There are no images in split {split}.")
         if split == "train":
             digest.update(labels.tobytes())
-        np.save(_labels(folder, split), np.frombuffer(labels, dtype=np.int64))
+        np.save(labels_file(folder, split), np.frombuffer(labels, dtype=np.int64))
     channels = shape[0]
     ImageProcessor(shape, [0.0] * channels, [1.0] * channels, source.class_names).save(folder)
     (folder / FINGERPRINT).write_text(digest.hexdigest(), encoding="utf-8")
 
 
-def _stored_channels(channels: int) -> int:
-    return 4 if channels == 3 else channels
-
-
-def as_stored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels (n, H, W, C) as the cache holds them: three colours and a byte that is 0.
-
-    A pixel is then one 32-bit word, and moved as such.
-    """
-    more = _stored_channels(pixels.shape[-1]) - pixels.shape[-1]
-    return np.pad(pixels, ((0, 0), (0, 0), (0, 0), (0, more)))
-
-
-def _pixels(folder: Path, split: str) -> Path:
-    return folder / f"{split}.pixels.uint8"
-
-
-def _labels(folder: Path, split: str) -> Path:
-    return folder / f"{split}.labels.npy"
-
-
-def _check_given(given: Any, stored: ImageProcessor) -> None:
+def _check_given(given: Any, class_names: Sequence[str]) -> None:
     """Compare a model's processor with the data.
 
     Raises:
@@ -381,10 +331,10 @@ def _check_given(given: Any, stored: ImageProcessor) -> None:
     """
     if not isinstance(given, ImageProcessor):
         raise MismatchError(f"The model's processor is for {given.type} data, not for images.")
-    if given.class_names != stored.class_names:
+    if given.class_names != class_names:
         raise MismatchError(
             f"The model knows the classes {', '.join(given.class_names)}, the data have "
-            f"{', '.join(stored.class_names)}."
+            f"{', '.join(class_names)}."
         )
 
 
