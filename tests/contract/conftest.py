@@ -32,6 +32,7 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
     ("perceptron", "paper"): "Rosenblatt (1958) is not on arXiv",
     ("logistic_regression", "paper"): "Cox (1958) is not on arXiv",
     ("rbf_network", "paper"): "Broomhead and Lowe (1988) is not on arXiv",
+    ("finetune", "weights"): "needs a download; tests/models/vision/test_finetune.py has a file",
 }
 """(model or data module, test or argument) to the reason why it is left out there."""
 
@@ -52,6 +53,19 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
 }
 """Arguments that make a data module small enough to train on in a second."""
 
+SMALL_MODELS: dict[str, dict[str, Any]] = {
+    "finetune": {"body": {"class_path": "cnn", "init_args": {"widths": [8, 16]}}},
+}
+"""Arguments of a model that has no small default."""
+
+OTHER_VALUES: dict[tuple[str, str], Any] = {
+    ("finetune", "body"): {"class_path": "mlp", "init_args": {"hidden_sizes": [20]}},
+    ("finetune", "cut"): "stages.3",
+    ("finetune", "resize"): 8,
+    ("finetune", "unfreeze_epoch"): 0,
+}
+"""(model, argument) to another value, where not every one of its type will do."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
@@ -66,10 +80,15 @@ class Subject:
     def example(self, size: int = 6, seed: int = 1) -> tuple[DataSpec, Any]:
         return self.cls.example(size, seed)
 
+    @property
+    def small(self) -> dict[str, Any]:
+        """Arguments that make it small."""
+        return SMALL_MODELS.get(self.name, {})
+
     def make(self, seed: int = 0, **options: Any) -> Any:
         """A model for the task's example; the seed decides its weights."""
         torch.manual_seed(seed)
-        return create_model(self.name, self.example()[0], **options)
+        return create_model(self.name, self.example()[0], **self.small | options)
 
     def outputs(self, model: Any, batch: Any) -> list[Tensor]:
         """Tensors that `forward` returns; its arguments are the first fields of the batch."""

@@ -59,14 +59,20 @@ def other_value(annotation, default):
     raise NotImplementedError(f"say how to vary {annotation}")
 
 
-def variations(cls):
-    """Each argument but facts, with another value."""
-    hints = typing.get_type_hints(cls.__init__)
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+def variations(subject, helpers):
+    """Each argument but facts and exemptions, with another value."""
+    hints = typing.get_type_hints(subject.cls.__init__)
+    parameters = list(inspect.signature(subject.cls.__init__).parameters.values())[1:]
     for parameter in parameters:
         assert parameter.default is not inspect.Parameter.empty, f"{parameter.name} has no default"
         if parameter.name in FACT_NAMES:  # the data decide them; contradictions are refused
             assert parameter.default is None
+            continue
+        key = (subject.name, parameter.name)
+        if key in helpers.EXEMPTIONS:
+            continue
+        if key in helpers.OTHER_VALUES:
+            yield parameter.name, helpers.OTHER_VALUES[key]
             continue
         annotation = hints[parameter.name]
         if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -106,7 +112,7 @@ def differ(one, other):
 
 
 def test_every_argument_changes_something(subject, helpers, tmp_path):
-    changes = dict(variations(subject.cls))
+    changes = dict(variations(subject, helpers))
     assert changes
     plain = visible(subject, helpers, tmp_path)
     assert not differ(plain, visible(subject, helpers, tmp_path))  # else all would seem to matter
@@ -116,10 +122,9 @@ def test_every_argument_changes_something(subject, helpers, tmp_path):
         if not differ(plain, visible(subject, helpers, tmp_path, **{name: value}))
     ]
     for name in idle:
-        if (subject.name, name) in helpers.EXEMPTIONS:
-            continue
         # A number of steps is far beyond three of them, so a small one is tried.
-        changed = {name: 2 if type(changes[name]) is int else changes[name]}
+        given = (subject.name, name) in helpers.OTHER_VALUES
+        changed = {name: 2 if type(changes[name]) is int and not given else changes[name]}
         assert any(
             differ(
                 visible(subject, helpers, tmp_path, **{other: value}),
@@ -136,7 +141,7 @@ def test_arguments_are_hparams_but_for_callables(subject):
     names = set(inspect.signature(subject.cls.__init__).parameters) - {"self"} - callables
     assert set(model.hparams) == names
     for name, value in model.hparams.items():
-        assert isinstance(value, int | float | str | bool | tuple | list | None), name
+        assert isinstance(value, int | float | str | bool | tuple | list | dict | None), name
 
 
 def test_facts_are_called_as_in_the_spec(subject):

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.parametrize("subject", list_models(), indirect=True)
 
 def test_builds_the_same_from_facts_and_from_data(subject, trainer):
     data = subject.data()
-    built = subject.cls()
+    built = subject.cls(**subject.small)
     assert not list(built.parameters())  # nothing but `build` makes layers
     trainer(max_steps=1, limit_val_batches=0).fit(built, datamodule=data)
     facts = {name: value for name, value in data.spec.facts().items() if name in built.hparams}
-    by_hand = subject.cls(**facts)
-    by_name = dlarch.create_model(subject.name, data)
+    by_hand = subject.cls(**subject.small, **facts)
+    by_name = dlarch.create_model(subject.name, data, **subject.small)
     shapes = _shapes(built)
     assert shapes == _shapes(by_hand) == _shapes(by_name)
     assert shapes
@@ -36,9 +36,10 @@ def _shapes(model):
 def test_wrong_facts_are_refused(subject, trainer):
     data = subject.data()
     facts = subject.example()[0].facts()
-    other = {name: value for name, value in facts.items() if name in subject.cls().hparams}
+    known = subject.cls(**subject.small).hparams
+    other = {name: value for name, value in facts.items() if name in known}
     with pytest.raises(MismatchError, match="|".join(other)):
-        trainer(max_steps=1).fit(subject.cls(**other), datamodule=data)
+        trainer(max_steps=1).fit(subject.cls(**subject.small, **other), datamodule=data)
 
 
 def test_every_parameter_gets_a_gradient(subject, trainer, helpers):
@@ -133,7 +134,7 @@ def test_decoding_is_the_same_alone_and_in_a_batch(subject, helpers):
 def test_a_saved_model_comes_back_as_it_was(subject, tmp_path):
     data = subject.data()
     torch.manual_seed(1)
-    model = dlarch.create_model(subject.name, data).eval()
+    model = dlarch.create_model(subject.name, data, **subject.small).eval()
     model.save_pretrained(tmp_path / "saved")
     loaded = AutoModel.from_pretrained(tmp_path / "saved")
     assert type(loaded) is subject.cls
@@ -162,7 +163,7 @@ def test_a_resumed_run_ends_with_the_same_weights(subject, tmp_path):
 
     def fit(name, steps, **more):
         torch.manual_seed(3)
-        model = subject.cls()
+        model = subject.cls(**subject.small)
         run = dlarch.fit(model, subject.data(), name=name, max_steps=steps, **options, **more).run
         return model, run
 

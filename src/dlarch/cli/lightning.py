@@ -202,6 +202,17 @@ class CommandLine(LightningCLI):
             config.pop(key, None)
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         values: dict[str, Any] = yaml.safe_load(text)
+        return self._as_first_asked(values)
+
+    def _as_first_asked(self, values: dict[str, Any]) -> dict[str, Any]:
+        """A configuration with what the checkpoint's model replaced as it was before."""
+        stored = self.words.stored
+        before = (stored.values.get("config") or {}) if stored is not None else {}
+        arguments = (before.get("model") or {}).get("init_args") or {}
+        for name, value in self.words.resolved.items():
+            mine = values["model"]["init_args"]
+            if name in arguments and mine.get(name) == value:
+                mine[name] = arguments[name]
         return values
 
     # ---- running

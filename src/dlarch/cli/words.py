@@ -86,6 +86,8 @@ class Words:
         checkpoint: the file that was asked for or found; None to start afresh.
         stored: what is stored in it.
         given: all options of recipes and command line, names without `init_args`, and their values.
+        resolved: arguments that the checkpoint's model replaced when it was built, with their
+            values: they win over recipes.
     """
 
     def __init__(self, argv: list[str]) -> None:
@@ -99,9 +101,11 @@ class Words:
             self.recipe = _recipe_name(recipes[-1])
         self.checkpoint = self._find_checkpoint(asked or dict(self.given).get("ckpt_path"))
         self.stored: Stored | None = None
+        self.resolved: dict[str, Any] = {}
         if self.checkpoint is not None:
             self.stored = open_stored(self.checkpoint, None)
             configs = [*self._config_of_checkpoint(recipes), *configs]
+            configs += self._config_resolved(self.stored)
         self.words = [self.verb, *(word for pair in configs for word in pair), *options]
         if not self._helps:
             self._check_named()
@@ -202,6 +206,23 @@ class Words:
             self.recipe = run.folder.parent.name
         self.given = [*flattened(config), *self.given]
         return [("--config", json.dumps(renamed(config, class_path)))]
+
+    def _config_resolved(self, stored: Stored) -> list[tuple[str, str]]:
+        """What the checkpoint's model replaced when it was built, as a --config.
+
+        What it was made from, such as another run, need not be there any more.
+        """
+        path = str(dict(self.given).get("model"))
+        model_class = _loaded("model", path)
+        if model_class is None or stored.values.get("model") != registry_name("model", path):
+            return []
+        hparams = json.loads(json.dumps(stored.values["hparams"], default=str))
+        names = getattr(model_class, "resolved_arguments", ())
+        self.resolved = {name: hparams[name] for name in names if name in hparams}
+        if not self.resolved:
+            return []
+        section = {"class_path": path, "init_args": self.resolved}
+        return [("--config", json.dumps(renamed({"model": section}, class_path)))]
 
     def _by_names_of_today(self, config: dict[str, Any]) -> dict[str, Any]:
         """A stored configuration with the model's arguments as they are called now."""

@@ -35,7 +35,7 @@ def download(repo_id: str, revision: str | None, files: tuple[str, ...]) -> Path
 
     options: dict[str, Any] = {"revision": revision, "allow_patterns": list(files)}
     try:
-        _in_time(lambda: HfApi().model_info(repo_id, revision=revision, timeout=NETWORK_SECONDS))
+        in_time(lambda: HfApi().model_info(repo_id, revision=revision, timeout=NETWORK_SECONDS))
         return Path(snapshot_download(repo_id, **options))
     except Exception as error:  # of requests, httpx or httpx2, by the library's version
         try:
@@ -58,7 +58,7 @@ def upload(
 
     api = HfApi(token=token)
     try:
-        _in_time(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        in_time(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
         commit = api.upload_folder(
             repo_id=repo_id, folder_path=folder, commit_message=commit_message
         )
@@ -67,7 +67,7 @@ def upload(
     return str(commit.commit_url)
 
 
-def _in_time(call: Callable[[], T]) -> T:
+def in_time(call: Callable[[], T]) -> T:
     """What `call` returns; a TimeoutError if it takes longer than NETWORK_SECONDS.
 
     The library sets no time limit for most requests, and nothing limits the look-up of a name.

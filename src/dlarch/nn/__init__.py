@@ -14,6 +14,7 @@ from dlarch.nn.initializers import (
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.penalties import ElasticNet
 from dlarch.nn.recurrent import gru_update, lstm_update, run_packed
+from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
 
 __all__ = [
     "ACTIVATIONS",
@@ -31,9 +32,13 @@ __all__ = [
     "PseudoHuberLoss",
     "RMSELoss",
     "attention_weights",
+    "cut_off",
     "default_initializer",
     "gru_update",
     "initialize",
+    "last_layer",
+    "layer_groups",
+    "layers_up_to",
     "lstm_update",
     "make_activation",
     "run_packed",

@@ -66,6 +66,9 @@ class Task(BuiltFromFacts):
     headline: str = "test/loss"
     """The figure that stands in tables."""
 
+    resolved_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments that `build` replaces by what they came to; of a checkpoint, these are used."""
+
     def __init__(
         self,
         optimizer: OptimizerCallable,
@@ -128,8 +131,8 @@ class Task(BuiltFromFacts):
             )
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over all parameters, and the scheduler if there is one."""
-        optimizer = self.make_optimizer(self.parameters())
+        """The optimizer, and the scheduler if there is one."""
+        optimizer = self.new_optimizer()
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer)
@@ -141,6 +144,10 @@ class Task(BuiltFromFacts):
                 scheduler.total_steps = int(steps)  # type: ignore[attr-defined]
         plan = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": plan}
+
+    def new_optimizer(self) -> Optimizer:
+        """The optimizer over all parameters."""
+        return self.make_optimizer(self.parameters())
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step a scheduler; ReduceLROnPlateau waits for the next validation."""
