@@ -54,12 +54,12 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
 """Arguments that make a data module small enough to train on in a second."""
 
 SMALL_MODELS: dict[str, dict[str, Any]] = {
-    "finetune": {"body": {"class_path": "cnn", "init_args": {"widths": [8, 16]}}},
+    "finetune": {"body": {"name": "cnn", "widths": [8, 16]}},
 }
 """Arguments of a model that has no small default."""
 
 OTHER_VALUES: dict[tuple[str, str], Any] = {
-    ("finetune", "body"): {"class_path": "mlp", "init_args": {"hidden_sizes": [20]}},
+    ("finetune", "body"): {"name": "mlp", "hidden_sizes": [20]},
     ("finetune", "cut"): "stages.3",
     ("finetune", "resize"): 8,
     ("finetune", "unfreeze_epoch"): 0,

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlarch.data.image_sources import ImageSource, open_images
 from dlarch.data.images import ImageData
+from dlarch.errors import OptionError
 from dlarch.registry import register_data
 
 
@@ -36,6 +37,8 @@ class ImageFolderData(ImageData):
     ) -> None:
         super().__init__(source, **options)
         self.size = (size, size) if isinstance(size, int) else size
+        if self.size is not None and min(self.size) < 1:
+            raise OptionError(f"size must be at least 1, not {size}.")
         self.columns = (image_column, label_column)
 
     def open_source(self) -> ImageSource:

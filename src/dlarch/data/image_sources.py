@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dlarch.data.resolve import (
+    HubId,
     LocalFile,
     LocalFolder,
     Resolved,
@@ -33,6 +36,9 @@ SPLIT_FOLDERS = {
 """Names of the folders that may stand above the class folders."""
 
 LabelledImage = tuple[RawImage, int]
+
+UNLABELLED = -1
+"""What data sets of the Hub give for a label that is not known."""
 
 
 class ImageSource(ABC):
@@ -65,10 +71,10 @@ class HubImages(ImageSource):
     def __init__(self, where: Resolved, image_column: str | None, label_column: str | None) -> None:
         if isinstance(where, LocalFile):
             raise DataError(f"{where.path} is a file; give the folder that holds the data set.")
-        self.where = where
+        self.where: LocalFolder | HubId = where
         self._names = hub_splits(where)
         if "train" not in self._names:
-            raise DataError(f"{where} has no split train, only {', '.join(self._names)}.")
+            raise DataError(f"{_called(where)} has no split train, only {', '.join(self._names)}.")
         classes = hub_classes(where, image_column, label_column)
         self._columns, self._classes = classes.columns, classes.names
         self.content = {"hash": content_hash(where), "columns": list(self._columns)}
@@ -86,11 +92,37 @@ class HubImages(ImageSource):
     def read(self, split: str) -> Iterator[LabelledImage]:
         """The images of a split with their labels."""
         image, label = self._columns
-        for row, record in enumerate(hub_records(self.where, self._names[split]), start=1):
-            number = record[label]
-            if not isinstance(number, int) or not 0 <= number < len(self._classes):
-                raise DataError(f"{self.where}, row {row} of {split}: {number!r} is no label.")
-            yield record[image], number
+        records = hub_records(self.where, self._names[split], encoded=image)
+        for row, record in enumerate(records, start=1):
+            number, where = record[label], f"{_called(self.where)}, row {row} of split {split}"
+            if not isinstance(number, int) or number == UNLABELLED:
+                raise DataError(f"{where} has no label: name a label_column without gaps.")
+            if not 0 <= number < len(self._classes):
+                raise DataError(
+                    f"{where} has the label {number}, but there are {len(self._classes)} classes, "
+                    f"whose labels are 0 to {len(self._classes) - 1}: correct it."
+                )
+            yield _opened(record[image], where), number
+
+
+def _opened(stored: dict[str, Any] | None, where: str) -> Image.Image:
+    """An image from the bytes of its file, or its path, as `datasets` stores it.
+
+    Raises:
+        DataError: there is none, or it cannot be read; the message begins with `where`.
+    """
+    content, path = (stored or {}).get("bytes"), (stored or {}).get("path")
+    if content is None and path is None:
+        raise DataError(f"{where} has no image: remove the row.")
+    try:
+        with Image.open(str(path) if content is None else BytesIO(content)) as picture:
+            picture.load()
+            return picture
+    except Exception as error:  # whatever Pillow makes of damaged files
+        raise DataError(
+            f"{where}: the image cannot be read, it may be damaged ({type(error).__name__}): "
+            "replace it or remove the row."
+        ) from error
 
 
 class FolderImages(ImageSource):
@@ -111,15 +143,20 @@ class FolderImages(ImageSource):
             raise DataError(
                 f"{self._roots['train']} needs at least two folders, one per class, with images."
             )
-        for split, root in self._roots.items():
+        for root in self._roots.values():
+            if not _subfolders(root):
+                raise DataError(f"{root} holds no class folders: add them, or remove it.")
             for name in _subfolders(root):
                 if name not in self._classes:
                     raise DataError(
-                        f"{root / name}: there is no such class in train."
-                        f"{did_you_mean(name, self._classes)}"
+                        f"{root / name}: there is no such class in train: rename the folder, or "
+                        f"remove it.{did_you_mean(name, self._classes)}"
                     )
-            if not any(self._files(split)):
-                raise DataError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+                if not any(_image_files(root / name)):
+                    raise DataError(
+                        f"The class folder {root / name} holds no images "
+                        f"({', '.join(IMAGE_SUFFIXES)}): add some, or remove the folder."
+                    )
         self.content = {"hash": content_hash(LocalFolder(folder))}
 
     @property
@@ -138,9 +175,14 @@ class FolderImages(ImageSource):
 
     def _files(self, split: str) -> Iterator[LabelledImage]:
         for label, name in enumerate(self._classes):
-            for path in sorted((self._roots[split] / name).rglob("*")):
-                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                    yield path, label
+            for path in sorted(_image_files(self._roots[split] / name)):
+                yield path, label
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield path
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -186,6 +228,10 @@ def open_images(
     if isinstance(where, LocalFolder) and not _in_hub_layout(where.path):
         return FolderImages(where.path)
     return HubImages(where, image_column, label_column)
+
+
+def _called(where: LocalFolder | HubId) -> str:
+    return str(where.path) if isinstance(where, LocalFolder) else where.name
 
 
 def _in_hub_layout(folder: Path) -> bool:

@@ -169,7 +169,7 @@ class ImageData(DataModule):
             if self.has_shape:
                 raise MismatchError(
                     f"The model reads images of {_called(self.processor.image_shape)}, the data "
-                    f"have {_called(shape)}."
+                    f"have {_called(shape)}: leave out size, or use data of that kind."
                 )
             shape = self.processor.image_shape
         settings = {"layout": LAYOUT, "content": source.content, "shape": list(shape)}

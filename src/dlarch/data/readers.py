@@ -104,6 +104,8 @@ def read_header(path: Path | str) -> list[str]:
     if suffix not in (".csv", ".tsv"):
         raise DataError(f"{path} ends in {suffix or 'nothing'!r}, but must be .csv or .tsv.")
     _, names = next(_csv_rows(path) if suffix == ".csv" else _tab_rows(path), (0, []))
+    if not names:
+        raise DataError(f"{path} is empty: its first line must name the columns.")
     if len(set(names)) != len(names) or not all(names):
         raise DataError(
             f"{path}: the first line must name the columns, all differently, but is "

@@ -269,15 +269,23 @@ def hub_classes(
     return Classes((found[0], found[1]), list(features[found[1]].names))
 
 
-def hub_records(source: LocalFolder | HubId, split: str) -> Iterator[dict[str, Any]]:
+def hub_records(
+    source: LocalFolder | HubId, split: str, encoded: str | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows of one split, a thousand in memory at a time.
 
     Args:
         source: what `resolve_source` gave.
         split: the data set's own name of the split; see `hub_splits`.
+        encoded: column of images that are given as the bytes of their files, as {"bytes": ...}.
     """
     folder = _folder(source)
-    return _records(folder, _open(folder)[split])
+    rows = _open(folder)[split]
+    if encoded is not None:
+        from datasets import Image
+
+        rows = rows.cast_column(encoded, Image(decode=False))
+    return _records(folder, rows)
 
 
 def iterate_hub(

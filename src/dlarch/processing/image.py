@@ -136,6 +136,11 @@ def read_pixels(image: RawImage, image_shape: Sequence[int]) -> Pixels:
     return pixels
 
 
+def _gist(error: BaseException) -> str:
+    """What Pillow says, without the name of the file."""
+    return str(error).partition(" '")[0].rstrip(".")
+
+
 def _picture(image: RawImage) -> Image.Image:
     """An image as a picture of Pillow's; raises as `read_pixels` does."""
     if isinstance(image, str | Path):
@@ -146,7 +151,9 @@ def _picture(image: RawImage) -> Image.Image:
         except FileNotFoundError as error:
             raise DataError(f"There is no image {str(image)!r}.") from error
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{image} is no image, or damaged: {error}.") from error
+            raise DataError(
+                f"{image} is no image, or damaged ({_gist(error)}): replace or remove it."
+            ) from error
         except Image.DecompressionBombError as error:
             raise DataError(f"{image} is too large: {error}.") from error
     if isinstance(image, Image.Image):

@@ -119,8 +119,8 @@ def find_body(
     """The network that `source` means.
 
     Args:
-        source: the name of a network of torchvision; that of a model of dlarch, or its
-            `class_path` and `init_args`, which starts untrained; else a run folder, a checkpoint, a
+        source: the name of a network of torchvision; that of a model of dlarch, which starts
+            untrained, or its `name` with its arguments; else a run folder, a checkpoint, a
             pretrained folder or an id on the Hub.
         weights: of a network of torchvision; None draws them at random.
         size: of the images that it is to read; its own when not given.
@@ -143,7 +143,7 @@ def find_body(
     if isinstance(source, dict):
         return _untrained(source, wanted, image_shape, num_classes)
     if "/" not in source and source in _names():
-        body = _untrained({"class_path": source}, wanted, image_shape, num_classes)
+        body = _untrained({"name": source}, wanted, image_shape, num_classes)
         body.makes = source
         return body
     return _trained(source, wanted)
@@ -173,10 +173,10 @@ def _untrained(
     num_classes: int,
 ) -> Body:
     """A model of dlarch by name and arguments; facts that they lack are those of the data."""
-    name, arguments = described.get("class_path"), described.get("init_args") or {}
-    if not isinstance(name, str) or set(described) - {"class_path", "init_args"}:
-        raise OptionError(f"A body is a name, or class_path and init_args, not {described}.")
-    arguments = {key: as_tuples(value) for key, value in arguments.items()}
+    if not isinstance(described.get("name"), str):
+        raise OptionError(f"The body has no name, only {described}: add name, such as cnn.")
+    name, arguments = described["name"], {key: as_tuples(v) for key, v in described.items()}
+    del arguments["name"]
     channels, *usual = arguments.get("image_shape") or image_shape
     height, width = size or usual
     if "in_features" in arguments:
@@ -216,7 +216,7 @@ def _trained(source: str, size: tuple[int, ...] | None) -> Body:
         network,
         (shape[0], height, width),
         (processor.mean, processor.std) if hasattr(processor, "std") else None,
-        {"class_path": name, "init_args": json.loads(json.dumps(dict(hparams)))},
+        {"name": name, **json.loads(json.dumps(dict(hparams)))},
         trained=True,
     )
 

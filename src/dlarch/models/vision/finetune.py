@@ -63,8 +63,8 @@ class Finetune(Supervised):
         image_shape: (C, H, W). Taken from the data when not given.
         num_classes: number of classes, K. Taken from the data when not given.
         body: `resnet18`, `resnet34`, `resnet50` or `vgg16` of torchvision; a run folder,
-            checkpoint, pretrained folder or Hub id of a dlarch model; or, untrained, a dlarch model
-            by its name or its `class_path` and `init_args`. A model that is saved has this form.
+            checkpoint, pretrained folder or Hub id of a dlarch model; or, untrained, the name of a
+            dlarch model, or its `name` with its arguments, which is what a saved model has here.
         weights: of a torchvision body: `DEFAULT`, `IMAGENET1K_V1` or another name of theirs, which
             is downloaded; random when not given.
         cut: first layer of the body that is left out, with all after it; its output layer when not
