@@ -1,6 +1,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 
 import lightning as L  # noqa: N812
 import numpy as np
@@ -376,6 +378,50 @@ def test_a_finetuned_model_is_a_body_itself(tmp_path):
     second.save_pretrained(tmp_path / "second")
     shutil.rmtree(tmp_path / "first")
     assert torch.equal(AutoModel.from_pretrained(tmp_path / "second")(image), second(image))
+
+
+SCRIPT = """
+import sys
+import lightning as L
+import torch
+from dlarch import create_data
+from dlarch.models.vision.finetune import Finetune
+
+processes = int(sys.argv[1])
+torch.manual_seed(0)
+model = Finetune(
+    body={"name": "mlp", "hidden_sizes": [12, 9]}, freeze="hidden.1", unfreeze_epoch=1,
+    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.2), pictures=False,
+)
+data = create_data("digits", train_size=64, batch_size=16 // processes)
+first = []
+
+
+class Watch(L.Callback):
+    def on_train_epoch_end(self, trainer, module):
+        first.append(module.body.network.hidden[1].weight.detach().clone())
+
+
+trainer = L.Trainer(
+    accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
+    max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+    enable_model_summary=False, limit_val_batches=0, callbacks=[Watch()],
+)
+trainer.fit(model, datamodule=data)
+if trainer.is_global_zero:
+    torch.save([*first, *model.state_dict().values()], f"weights{processes}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_unfreeze_as_one_does(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    for processes in "12":
+        subprocess.run([sys.executable, "train.py", processes], check=True, timeout=200)
+    one, two = (torch.load(f"weights{n}.pt", weights_only=True) for n in "12")
+    for mine, theirs in zip(one, two, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(one[0], one[1])  # the second epoch trains the first layer
 
 
 # ---- the command line

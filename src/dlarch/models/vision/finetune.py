@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn, optim
@@ -109,6 +109,7 @@ class Finetune(Supervised):
             raise OptionError("body_lr and body_lr_decay must be above 0; freeze stops the body.")
         self.head_initializer = initializer
         self._frozen: list[nn.Module] = []  # in a list, to be no part of the network
+        self._drops_gradients = False
         self.save_hyperparameters()
         self.build_if_known()
 
@@ -138,11 +139,13 @@ class Finetune(Supervised):
         return logits
 
     def configure_model(self) -> None:
-        """Build from the data, and let the body know how they are normalised."""
+        """Build from the data, tell the body how they are normalised, and freeze it for a fit."""
         super().configure_model()
         if self.processor is not None:
             values = self.processor.to_dict()
             self.body.expect(values["mean"], values["std"])
+        if self.trainer.state.fn == "fit":
+            self.freeze_body()
 
     # ---- what is trained, and how fast
 
@@ -152,11 +155,21 @@ class Finetune(Supervised):
         freeze, network = self.hparams.freeze, self.body.network
         if freeze:
             self._frozen = [network] if freeze is True else layers_up_to(network, freeze)
-            for layer in self._frozen:
-                layer.requires_grad_(False)
-            for parameter in network.parameters(recurse=False):  # positions, which are added first
-                parameter.requires_grad_(False)
+        # Processes add up the gradients of those parameters alone that had one from the start.
+        self._drops_gradients = (
+            self._trainer is not None
+            and self.trainer.world_size > 1
+            and self.hparams.unfreeze_epoch is not None
+        )
+        for parameter in self._frozen_parameters():
+            parameter.requires_grad_(self._drops_gradients)
         self.train()
+
+    def _frozen_parameters(self) -> Iterator[nn.Parameter]:
+        for layer in self._frozen:
+            yield from layer.parameters()
+        if self._frozen:  # the network's own, such as positions: they are added at its input
+            yield from self.body.network.parameters(recurse=False)
 
     def thaw(self) -> None:
         """Let all layers be trained."""
@@ -172,20 +185,8 @@ class Finetune(Supervised):
         return self
 
     def on_fit_start(self) -> None:
-        """Start with the layers frozen that are to be.
-
-        Raises:
-            OptionError: layers are to be unfrozen in several processes, which would not add up
-                their gradients.
-        """
+        """Warn of random layers that are not to be trained."""
         super().on_fit_start()
-        if self.hparams.freeze and self.hparams.unfreeze_epoch is not None:
-            if self.trainer.world_size > 1:
-                raise OptionError(
-                    "unfreeze_epoch works in one process: train the frozen model first, then a new "
-                    "one with that run as its body."
-                )
-            self.freeze_body()
         fresh = not self.body.trained and self.trainer.ckpt_path is None and not self.provenance
         if self.hparams.freeze and fresh:
             logger.warning(
@@ -198,6 +199,12 @@ class Finetune(Supervised):
         epoch = self.hparams.unfreeze_epoch
         if self._frozen and epoch is not None and self.current_epoch >= epoch:
             self.thaw()
+
+    def on_after_backward(self) -> None:
+        """Keep frozen layers as they are where they had to have gradients."""
+        if self._drops_gradients:
+            for parameter in self._frozen_parameters():
+                parameter.grad = None
 
     def new_optimizer(self) -> Optimizer:
         """The optimizer over all that is ever trained: the head first, then the body downward."""
