@@ -66,6 +66,11 @@ OTHER_VALUES: dict[tuple[str, str], Any] = {
 }
 """(model, argument) to another value, where not every one of its type will do."""
 
+CIFAR10_CLASSES = [
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
@@ -128,23 +133,27 @@ def write_images(root: Path) -> None:
     def images(shape: tuple[int, ...], count: int) -> list[Image.Image]:
         return [Image.fromarray(random.integers(0, 256, shape, np.uint8)) for _ in range(count)]
 
-    for name, column, shape in (
-        ("ylecun/mnist", "image", (28, 28)),
-        ("zalando-datasets/fashion_mnist", "image", (28, 28)),
-        ("uoft-cs/cifar10", "img", (32, 32, 3)),
+    digits = [str(digit) for digit in range(10)]
+    for name, column, shape, classes in (
+        ("ylecun/mnist", "image", (28, 28), digits),
+        ("zalando-datasets/fashion_mnist", "image", (28, 28), digits),
+        ("uoft-cs/cifar10", "img", (32, 32, 3), CIFAR10_CLASSES),
     ):
         (root / name / "data").mkdir(parents=True)
-        features = Features({column: ImageFeature(), "label": ClassLabel(10)})
+        features = Features({column: ImageFeature(), "label": ClassLabel(names=classes)})
         for split, count in (("train", 80), ("test", 20)):
             rows = {column: images(shape, count), "label": [n % 10 for n in range(count)]}
             path = root / name / "data" / f"{split}-00000-of-00001.parquet"
             Dataset.from_dict(rows, features=features).to_parquet(path)
     for split in ("train", "test"):
         for kind in ("cats", "dogs"):
-            folder = root / "pets" / split / kind
-            folder.mkdir(parents=True)
-            for number, image in enumerate(images((20, 24, 3), 30)):
-                image.save(folder / f"{number}.png")
+            write_class(root / "pets" / split / kind, images((20, 24, 3), 30))
+
+
+def write_class(folder: Path, images: list[Image.Image]) -> None:
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        image.save(folder / f"{number}.png")
 
 
 def is_sequence(field: Any) -> bool:
@@ -239,6 +248,7 @@ def _own_folders(
     monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("DLARCH_DATA", str(session_data))
+    monkeypatch.setenv("TORCH_HOME", str(session_data / "torch"))
     monkeypatch.chdir(tmp_path)
 
 

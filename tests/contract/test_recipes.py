@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,10 +23,12 @@ RECIPES = [recipe.name for recipe in list_recipes()]
 EACH = pytest.mark.parametrize("recipe", RECIPES)
 
 
-def settings(recipe):
-    """Data module and its arguments, as the recipe asks for them."""
-    data = yaml.safe_load(find_recipe(recipe).read_text(encoding="utf-8"))["data"]
-    return (data, {}) if isinstance(data, str) else (data["class_path"], data.get("init_args", {}))
+def settings(recipe, section="data"):
+    """Data module or model, and its arguments, as the recipe asks for them."""
+    asked = yaml.safe_load(find_recipe(recipe).read_text(encoding="utf-8"))[section]
+    if isinstance(asked, str):
+        return asked, {}
+    return asked["class_path"], asked.get("init_args", {})
 
 
 def translation_words(arguments, root: Path):
@@ -59,9 +62,34 @@ def few_rows(arguments, root: Path):
     return []
 
 
+def folder_words(arguments, root: Path):
+    """Options for 16 smaller images; the class folders lie in the working directory."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 20), ("val", 8)):
+        for kind in ("ants", "bees"):
+            folder = Path(arguments["source"]) / split / kind
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (40, 50, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    return ["--data.train_size", "16", "--data.size", "48"]
+
+
+def place_weights(arguments) -> None:
+    """Random weights where torch.hub keeps those that a recipe asks for."""
+    from torchvision.models import get_model, get_model_weights
+
+    name = arguments["body"]
+    url = get_model_weights(name)[arguments["weights"]].url
+    path = Path(os.environ["TORCH_HOME"]) / "hub" / "checkpoints" / Path(url).name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(get_model(name).state_dict(), path)
+
+
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
-LAYOUTS |= {"translation": translation_words}
+LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
@@ -85,6 +113,9 @@ SHORT = [
 def words(recipe, tmp_path, *more):
     name, arguments = settings(recipe)
     options = LAYOUTS[name](arguments, Path(os.environ["DLARCH_DATA"]))
+    model_arguments = settings(recipe, "model")[1]
+    if model_arguments.get("weights") is not None:
+        place_weights(model_arguments)
     return ["fit", "--config", recipe, *SHORT, *options, *more]
 
 
