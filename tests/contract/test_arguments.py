@@ -1,7 +1,8 @@
 """Every constructor argument of a model changes something that can be seen.
 
 An argument is varied by its annotation. If nothing changes, it is varied once more beside each
-other argument (`teacher_forcing_steps` matters only with a `teacher_forcing_end`).
+other argument (`teacher_forcing_steps` matters only with a `teacher_forcing_end`), and beside each
+value of a choice (`optimizer` matters only with one of several solvers).
 """
 
 import inspect
@@ -59,8 +60,15 @@ def other_value(annotation, default):
     raise NotImplementedError(f"say how to vary {annotation}")
 
 
+def other_values(annotation, default):
+    """All other values of a choice; a single one of what is no choice."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return [value for value in typing.get_args(annotation) if value != default]
+    return [other_value(annotation, default)]
+
+
 def variations(subject, helpers):
-    """Each argument but facts and exemptions, with another value."""
+    """Each argument but facts and exemptions, with other values."""
     hints = typing.get_type_hints(subject.cls.__init__)
     parameters = list(inspect.signature(subject.cls.__init__).parameters.values())[1:]
     for parameter in parameters:
@@ -72,7 +80,7 @@ def variations(subject, helpers):
         if key in helpers.EXEMPTIONS:
             continue
         if key in helpers.OTHER_VALUES:
-            yield parameter.name, helpers.OTHER_VALUES[key]
+            yield parameter.name, [helpers.OTHER_VALUES[key]]
             continue
         annotation = hints[parameter.name]
         if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -80,7 +88,7 @@ def variations(subject, helpers):
             # A callable that is optional is still known by its name.
             if typing.get_origin(inner[0]) is not None and "Callable" in str(inner[0]):
                 annotation = inner[0]
-        yield parameter.name, other_value(annotation, parameter.default)
+        yield parameter.name, other_values(annotation, parameter.default)
 
 
 def visible(subject, helpers, folder, **options):
@@ -112,8 +120,9 @@ def differ(one, other):
 
 
 def test_every_argument_changes_something(subject, helpers, tmp_path):
-    changes = dict(variations(subject, helpers))
-    assert changes
+    choices = dict(variations(subject, helpers))
+    assert choices
+    changes = {name: values[0] for name, values in choices.items()}
     plain = visible(subject, helpers, tmp_path)
     assert not differ(plain, visible(subject, helpers, tmp_path))  # else all would seem to matter
     idle = [
@@ -130,7 +139,8 @@ def test_every_argument_changes_something(subject, helpers, tmp_path):
                 visible(subject, helpers, tmp_path, **{other: value}),
                 visible(subject, helpers, tmp_path, **{other: value} | changed),
             )
-            for other, value in changes.items()
+            for other, values in choices.items()
+            for value in values
             if other != name
         ), f"{name} changes nothing"
 

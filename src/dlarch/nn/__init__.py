@@ -2,6 +2,7 @@
 
 from dlarch.nn.activations import ACTIVATIONS, Activation, Maxout, make_activation, units_before
 from dlarch.nn.attention import Attended, MultiHeadAttention, attention_weights
+from dlarch.nn.basis import Basis, make_basis
 from dlarch.nn.initializers import (
     Constant,
     Glorot,
@@ -20,6 +21,7 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Attended",
+    "Basis",
     "Constant",
     "ElasticNet",
     "Glorot",
@@ -41,6 +43,7 @@ __all__ = [
     "layers_up_to",
     "lstm_update",
     "make_activation",
+    "make_basis",
     "run_packed",
     "units_before",
 ]

@@ -7,15 +7,19 @@ from dlarch.tasks.base import (
     SchedulerCallable,
     Task,
 )
+from dlarch.tasks.closed_form import ClosedForm
 from dlarch.tasks.examples import training_batches
+from dlarch.tasks.moments import Moments
 from dlarch.tasks.supervised import Prediction, Supervised
 from dlarch.tasks.translation import Translation, TranslationOutput
 from dlarch.tasks.translator import DecoderOutput
 
 __all__ = [
+    "ClosedForm",
     "DecoderOutput",
     "InitializerCallable",
     "LossCallable",
+    "Moments",
     "OptimizerCallable",
     "Prediction",
     "SchedulerCallable",

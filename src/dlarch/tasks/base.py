@@ -69,6 +69,9 @@ class Task(BuiltFromFacts):
     resolved_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments that `build` replaces by what they came to; of a checkpoint, these are used."""
 
+    learns_by: str = "gradients"
+    """How the weights are found: "gradients", or "closed form" without an optimizer's steps."""
+
     def __init__(
         self,
         optimizer: OptimizerCallable,
@@ -245,7 +248,8 @@ class Task(BuiltFromFacts):
         self._sum, self._count = 0.0, 0.0
         self.log("train/loss", loss, prog_bar=True, logger=False)
         values = {"train/loss": loss, "train/epoch": float(self.current_epoch)}
-        for index, optimizer in enumerate(self.trainer.optimizers):
+        stepped = self.trainer.optimizers if self.learns_by == "gradients" else []
+        for index, optimizer in enumerate(stepped):
             name = "train/lr" if index == 0 else f"train/lr_{index}"
             values[name] = float(optimizer.param_groups[0]["lr"])
         for logger in self.loggers:
