@@ -89,7 +89,7 @@ def place_weights(arguments) -> None:
 
 def table_words(arguments, root: Path):
     """Options for a table of 20 rows, of which two each are held out."""
-    rows = [",".join(str(math.sin(31 * i + j)) for j in range(4)) for i in range(20)]
+    rows = [",".join(str(math.sin((j + 2) * i * i)) for j in range(4)) for i in range(20)]
     path = root / "rows.csv"
     path.write_text("a,b,c,target\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return ["--data.source", str(path)]
