@@ -113,6 +113,20 @@ def test_moments_travel_in_checkpoints_and_not_in_pretrained_folders(tmp_path):
         assert torch.equal(ours, theirs)
 
 
+def test_the_card_shows_how_numbers_are_predicted(tmp_path):
+    model, _ = fit()
+    model.save_pretrained(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: tabular-regression" in card
+    assert "classify" not in card
+    (code,) = card.split("```python\n")[1:]
+    lines = code.split("```")[0].replace("[[5.1, 3.5]]", "[[0.25]]").replace('"saved"', "folder")
+    lines = lines.replace("model.processor.decode", "found = model.processor.decode")
+    names = {"folder": tmp_path / "saved"}
+    exec(lines, names)
+    assert names["found"][0][0] == pytest.approx(1.0, abs=0.2)  # the sine at a quarter
+
+
 def test_a_model_that_has_learnt_nothing_predicts_as_its_prior():
     model = BayesianLinearRegression(
         in_features=1, out_features=1, prior_precision=2.0, noise_precision=4.0

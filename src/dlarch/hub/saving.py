@@ -34,6 +34,11 @@ USES = {
 }
 """Method of a task to the Hub's name of what it does and the example on the card."""
 
+NUMBERS_EXAMPLE = """\
+rows = model.processor.encode([[5.1, 3.5]])
+model.processor.decode(model(rows.features))"""
+"""Example on the card of a model that predicts numbers from the rows of a table."""
+
 OWN_CARD = "library_name: dlarch"
 """Line of the front matter of cards that are dlarch's, and may be written anew."""
 
@@ -228,13 +233,15 @@ def _card(model_class: type[Any], config: dict[str, Any], name: str) -> str:
         summary, paper = entry.summary, entry.paper
     method = next((method for method in USES if hasattr(model_class, method)), None)
     kind, example = USES[method] if method else ("", "")
-    if config["processor"] == "table":
+    if config["processor"] == "table" and config["hparams"].get("num_classes") is None:
+        method, kind, example = None, "tabular-regression", NUMBERS_EXAMPLE
+    elif config["processor"] == "table":
         kind, example = "tabular-classification", "model.classify([[5.1, 3.5]])"
     tags = ["dlarch", *([model] if model else []), *([f"arxiv:{paper}"] if paper else [])]
     given = provenance["card"]
     front = {
         "library_name": "dlarch",
-        **({"pipeline_tag": kind} if method else {}),
+        **({"pipeline_tag": kind} if kind else {}),
         **given,
         "tags": list(dict.fromkeys([*tags, *given.get("tags", [])])),
     }
@@ -251,7 +258,7 @@ def _card(model_class: type[Any], config: dict[str, Any], name: str) -> str:
         "from dlarch import AutoModel",
         "",
         f'model = AutoModel.from_pretrained("{name}")',
-        *([example] if method else []),
+        *([example] if example else []),
         "```",
     ]
     if method:
