@@ -23,7 +23,11 @@ from dlarch.tasks import Moments
 POINTS = {"curve": "sine", "size": 30, "noise": 0.2}
 """Of which 24 are learnt from."""
 BUMPS, RIDGE, ROUNDS = 15, 1e-2, 20
-NAMES = ("linear_regression", "bayesian_linear_regression", "pls")
+MODELS: dict[str, dict[str, int]] = {
+    "linear_regression": {},
+    "bayesian_linear_regression": {},
+    "pls": {"components": 3},
+}
 
 
 def main() -> None:
@@ -102,8 +106,8 @@ def draw_diabetes(images: Path) -> None:
 def draw_predictions(images: Path) -> None:
     """The test rows of diabetes."""
     data = made("table")
-    for name in NAMES:
-        model = learnt(name, data)
+    for name, options in MODELS.items():
+        model = learnt(name, data, **options)
         shown = judged(model, data, "test")
         print(f"{name}: test rmse {rmse(shown):.4f}")
         if name == "linear_regression":

