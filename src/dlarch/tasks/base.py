@@ -163,7 +163,9 @@ class Task(BuiltFromFacts):
         One given by hand wins over ours of the same type, or of one that is derived from the other:
         `GradientNorms` over `GradientHealth`.
         """
-        mine: list[Callback] = [ExactResume(), GradientHealth(picture=self.with_pictures)]
+        mine: list[Callback] = [ExactResume()]
+        if self.learns_by == "gradients":
+            mine.append(GradientHealth(picture=self.with_pictures))
         if self.with_pictures:
             mine += self.pictures()
         given = self.trainer.callbacks  # type: ignore[attr-defined]
