@@ -48,11 +48,7 @@ class Scores:
 
 def arrays(data: Any, split: Literal["train", "validation", "test"]) -> Arrays:
     """A split as networks see it, normalised and without augmentation, a row for each example."""
-    before, data.test_split = data.test_split, split
-    try:
-        batches = list(data.test_dataloader())
-    finally:
-        data.test_split = before
+    batches = list(data.in_order(split))
     features = np.concatenate([batch[0].flatten(1).numpy() for batch in batches])
     return features, np.concatenate([batch[1].numpy() for batch in batches])
 

@@ -97,7 +97,7 @@ def _data(config: str | None, name: str | None, options: dict[str, Any]) -> Any:
         raise OptionError("Say which data: --config RECIPE, or --data NAME.")
     section = renamed({"data": section}, class_path)["data"]
     data = _instantiated(section, options)
-    if not hasattr(data, "test_split"):
+    if not hasattr(data, "in_order"):
         raise MismatchError(f"{type(data).__name__} is no data module of dlarch's kind.")
     data.prepare_data()
     data.setup("fit")

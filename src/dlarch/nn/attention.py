@@ -137,7 +137,8 @@ class MultiHeadAttention(nn.Module):
 
     def _per_head(self, inputs: Tensor) -> Tensor:
         """(B, S, E) to (B, heads, S, D)."""
-        return inputs.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = inputs.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
 
 def attention_weights(query: Tensor, keys: Tensor, allowed: Tensor | None = None) -> Tensor:

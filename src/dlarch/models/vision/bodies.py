@@ -14,9 +14,10 @@ from torch.nn import functional as F  # noqa: N812
 from dlarch import hub
 from dlarch.batches import ImageBatch
 from dlarch.errors import CheckpointError, MismatchError, OptionError, did_you_mean
+from dlarch.factory import create_model
 from dlarch.hub.imagenet import SMALLEST_SIDE
 from dlarch.nn import cut_off, last_layer
-from dlarch.registry import create_model, list_models, model_info
+from dlarch.registry import list_models, model_info
 from dlarch.spec import FACT_NAMES, DataSpec, as_tuples
 from dlarch.tasks import Supervised
 

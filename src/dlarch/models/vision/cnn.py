@@ -29,9 +29,10 @@ class CNN(Supervised):
     $$h_{kij} = f\Big(b_k + \sum_{c,u,v} W_{kcuv}\, x_{c,\,i+u,\,j+v}\Big)$$
 
     with batch normalisation before the activation f, and halves height and width by taking the
-    largest of each 2 x 2, at its end or already after its first convolution, which saves work. The last maps are averaged over all places, or read as one row, and give
-    the logits by a linear layer. Filters are shared by all places: a shifted image gives shifted
-    maps, with far fewer weights than in an MLP.
+    largest of each 2 x 2, at its end or already after its first convolution, which saves work. The
+    last maps are averaged over all places, or read as one row, and give the logits by a linear
+    layer. Filters are shared by all places: a shifted image gives shifted maps, with far fewer
+    weights than in an MLP.
 
     Shapes: image (B, C, H, W) -> logits (B, K).
 
