@@ -139,6 +139,9 @@ class BestCheckpoint(ModelCheckpoint):
         """Its name in a checkpoint; Lightning asks for it at each hook, and spells it anew."""
         return super().state_key
 
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Nothing: it looks at validations only."""
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best score, if the file that reached it lies in this folder."""
         path = self.format_checkpoint_name({})
