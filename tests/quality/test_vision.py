@@ -1,6 +1,8 @@
 """Networks that see, on MNIST and CIFAR-10: what minutes of one core must reach."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,22 @@ def test_the_mlp_on_a_part_of_cifar10(tmp_path, monkeypatch):
     words += " --model.hidden_sizes [512,256] --data.batch_size 128 --trainer.precision 32"
     words += " --model.scheduler.init_args.warmup_steps 50"
     assert accuracy(tmp_path, monkeypatch, words) >= 0.42
+
+
+@pytest.mark.skipif(
+    not (Path(os.environ.get("DLARCH_DATA", "")) / "uoft-cs" / "cifar10").is_dir(),
+    reason="needs $DLARCH_DATA/uoft-cs/cifar10",
+)
+def test_own_pretraining_is_worth_five_points_with_a_hundred_images(tmp_path, monkeypatch):
+    """A body that has seen five kinds of photographs, for five others; three seeds each."""
+    words = "--model cnn --model.widths [16,32,64] --model.convolutions 1 --data cifar10"
+    words += " --data.classes [airplane,automobile,bird,cat,deer] --data.crop 4 --data.flip true"
+    body = tmp_path / "body"
+    accuracy(body, monkeypatch, f"{words} --trainer.max_epochs 8")
+
+    def mean(name, more=""):
+        words = f"--config finetune_cifar10 {more} --seed_everything"
+        runs = (tmp_path / f"{name}{seed}" for seed in (1, 2, 3))
+        return sum(accuracy(run, monkeypatch, f"{words} {run.name[-1]}") for run in runs) / 3
+
+    assert mean("tuned", f"--model.body {body}/cnn") >= mean("scratch") + 0.05

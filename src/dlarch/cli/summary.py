@@ -70,6 +70,9 @@ def _layers(model: nn.Module) -> Table:
             table.add_row(name, type(layer).__name__, f"{count:,}")
     total = sum(parameter.numel() for parameter in model.parameters())
     table.add_row("total", "", f"{total:,}", style="bold")
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if trainable < total:
+        table.add_row("trainable", "", f"{trainable:,}")
     return table
 
 

@@ -424,6 +424,40 @@ def test_two_processes_unfreeze_as_one_does(tmp_path):
     assert not torch.equal(one[0], one[1])  # the second epoch trains the first layer
 
 
+# ---- what it is good for
+
+
+def test_a_trained_body_is_better_than_none_with_twenty_images(tmp_path):
+    """Is the digit even? The body has learnt the ten digits; about 15 seconds."""
+    torch.manual_seed(1)
+    data = dlarch.create_data("digits", shift=0.1, batch_size=32)
+    body = dlarch.create_model("cnn", data, widths=(16, 32), dropout=0.2, pictures=False)
+    run = dlarch.fit(body, data, max_epochs=8, **QUIET).run
+
+    def score(seed, body, **options):
+        torch.manual_seed(seed)
+        few = dlarch.create_data("digits", classes=PARITY, train_size=20, shift=0.1, batch_size=10)
+        model = dlarch.create_model(
+            "finetune", few, body=body, pictures=False,
+            optimizer=lambda parameters: optim.Adam(parameters, lr=0.01), **options,
+        )  # fmt: skip
+        last = {"max_epochs": 40, "limit_val_batches": 0}
+        return dlarch.fit(model, few, **QUIET | last | {"test_after_fit": True}).metrics[
+            "test/accuracy"
+        ]
+
+    scratch, random, tuned = (
+        sum(score(seed, source, freeze=freeze) for seed in (1, 2)) / 2
+        for source, freeze in (
+            ({"name": "cnn", "widths": [16, 32]}, False),
+            ({"name": "cnn", "widths": [16, 32]}, True),
+            (str(run.folder), True),
+        )
+    )
+    assert tuned > scratch
+    assert tuned > random + 0.1
+
+
 # ---- the command line
 
 
