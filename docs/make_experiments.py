@@ -1,4 +1,4 @@
-"""Keep the runs of sweeps, and write the tables of experiments.md from them.
+"""Keep the runs of sweeps, and make tables of them.
 
 python docs/make_experiments.py                 writes experiments/SWEEP.txt from SWEEP.csv
 python docs/make_experiments.py RUNS.csv ...    takes up runs of sweeps first, each seed once
