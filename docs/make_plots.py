@@ -313,13 +313,14 @@ def draw_attention(model: object, data: object, path: Path) -> None:
     import torch
 
     names = model.class_names()
-    batch = next(iter(data.test_dataloader()))
-    first = [int((batch.label == label).nonzero()[0, 0]) for label in range(len(names))]
-    images = batch.image[first]
+    stored = data.dataset("test")
+    labels = stored.labels[stored.rows]
+    images = stored[
+        np.array([np.flatnonzero(labels == label)[0] for label in range(len(names))])
+    ].image
     with torch.inference_mode():
         weights = model.attention(images).mean(2)  # over heads: (B, blocks, T, S)
-    token = model.class_token is not None
-    looked = weights[:, :, 0, 1:] if token else weights.mean(2)
+    looked = weights.mean(2) if model.hparams.pool == "mean" else weights[:, :, 0, 1:]
     patches = [side // model.hparams.patch_size for side in images.shape[2:]]
     looked = looked.unflatten(-1, patches).numpy()
     figure = Figure(figsize=(0.62 * len(names), 0.62 * (1 + looked.shape[1]) + 0.25), dpi=80)
@@ -332,7 +333,7 @@ def draw_attention(model: object, data: object, path: Path) -> None:
                 axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
                 axes.set_title(names[column], fontsize=9, pad=3)
             else:
-                axes.imshow(looked[column, row - 1], cmap="Blues", vmin=0, vmax=looked.max())
+                axes.imshow(looked[column, row - 1], cmap="Blues", vmin=0)  # its own scale
             axes.set_axis_off()
     save(figure, path)
     print(f"{path.stem}: largest weight {looked.max():.3f}, alike {1 / np.prod(patches):.3f}")

@@ -40,7 +40,7 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
 }
 """(model or data module, test or argument) to the reason why it is left out there."""
 
-COUNTS = {"models": 12, "data": 10, "exemptions": 10}
+COUNTS = {"models": 13, "data": 10, "exemptions": 10}
 """What is registered; raised with each model, so that none is lost unseen."""
 
 SMALL_DATA: dict[str, dict[str, Any]] = {
