@@ -98,15 +98,16 @@ class GradientHealth(GradientNorms):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Gradients are complete and unscaled here, and weights as they were."""
+        if not self.is_due(trainer):
+            return
         super().on_before_optimizer_step(trainer, pl_module, optimizer)
-        if self.is_due(trainer):
-            step = _Step(
-                trainer.optimizers.index(optimizer),
-                self.step_of(trainer),
-                float(optimizer.param_groups[0]["lr"]),
-                _weights(pl_module, optimizer),
-            )
-            self._steps += [step] if step.layers else []
+        step = _Step(
+            trainer.optimizers.index(optimizer),
+            self.step_of(trainer),
+            float(optimizer.param_groups[0]["lr"]),
+            _weights(pl_module, optimizer),
+        )
+        self._steps += [step] if step.layers else []
 
     @override
     def on_train_batch_end(

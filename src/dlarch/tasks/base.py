@@ -22,6 +22,7 @@ from dlarch.callbacks.health import GradientHealth, where_not_finite
 from dlarch.callbacks.resume import KEY as RESUME_KEY
 from dlarch.callbacks.resume import ExactResume
 from dlarch.compat.checkpoint_io import FORMAT
+from dlarch.compat.hooks import skip_idle_hooks
 from dlarch.errors import CheckpointError, MismatchError, NonFiniteLossError
 from dlarch.nn import Initializer, initialize
 from dlarch.processing import Processor, processor_from_dict
@@ -360,6 +361,7 @@ class Task(BuiltFromFacts):
         Raises:
             OptionError: the scheduler ends before training does.
         """
+        skip_idle_hooks(self.trainer.callbacks)  # type: ignore[attr-defined]
         optimizers.check_length(self.trainer)
         optimizers.restore_settings(self.trainer, self._asked)
 
