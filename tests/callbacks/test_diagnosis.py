@@ -72,8 +72,10 @@ def test_what_passes_by_is_not_told(case):
 
 
 def test_the_sentence_says_where_and_how_much():
-    vanished = told(*[changed(0, gradient=1e-5)] * LOOKS)[-1]
-    assert "the gradient of encoder.0 is 1e-05 of that of output" in vanished
+    vanished = told(*[changed(0, gradient=1e-5, update=1e-8)] * LOOKS)[-1]
+    assert "the gradient of encoder.0 is 1e-05 of that of output, so that lower" in vanished
+    enlarged = told(*[changed(0, gradient=1e-5)] * LOOKS)[-1]  # as Adam does
+    assert "the optimizer enlarges it" in enlarged
     died = told(*[with_units(Units("encoder.1", "ReLU", dead=0.6), Units("b", "ReLU", 1.0))] * 3)
     assert "100% of the units of b are 0" in died[-1]  # the worst
     assert "The same holds for 1 more layer." in died[-1]

@@ -36,7 +36,11 @@ def sgd(rate, **options):
 # ---- networks that are ill, by options that anybody can set
 
 ILL = {
-    "Vanishing gradients": {"hidden_sizes": [64] * 8, "activation": "sigmoid"},
+    "Vanishing gradients": {
+        "hidden_sizes": [64] * 8,
+        "activation": "sigmoid",
+        "optimizer": sgd(0.1),
+    },
     # The curvature of this loss is 6.5 at most: above a rate of 2 / 6.5 descent goes uphill.
     "Exploding gradients": {
         "hidden_sizes": (),
@@ -92,6 +96,13 @@ def test_a_healthy_network_is_told_nothing(kind, runs, caplog):
 
 def test_a_healthy_cnn_is_told_nothing(runs, caplog):
     assert sentences_of(runs, caplog, {"widths": (16, 32)}, name="cnn") == []
+
+
+def test_adam_moves_lower_layers_although_their_gradient_has_vanished(runs, caplog):
+    options = {"hidden_sizes": [64] * 8, "activation": "sigmoid"}
+    (sentence,) = sentences_of(runs, caplog, options, epochs=1)
+    assert "Vanishing gradients: the gradient of hidden.1 is" in sentence
+    assert "the optimizer enlarges it" in sentence
 
 
 def test_what_explodes_before_anybody_looks_is_told_with_the_error(runs, caplog):

@@ -12,7 +12,7 @@ LOOKS = 3
 """Looks in a row that an illness must show at before it is told."""
 
 VANISHED = 1e-4
-"""Gradient of a lower layer, as a share of that of a layer above, below which it stands still."""
+"""Gradient of a lower layer, as a share of that of a layer above, below which it has vanished."""
 GREW, WEIGHTS_GREW = 1e3, 1e2
 """Growth of the norm of all gradients, or of all weights, that is no learning any more."""
 OVERSHOT = 1.0
@@ -213,19 +213,19 @@ def dead(_: Look, look: Look) -> Iterable[Finding]:
 
 
 def vanishing(_: Look, look: Look) -> Iterable[Finding]:
-    """Lower layers that stand still while an upper one moves; from the lowest layer on."""
+    """Gradients that are next to nothing beside that of an upper layer, from the lowest one on."""
     layers = look.layers
     for index, layer in enumerate(layers[:-1]):
         upper = max(layers[index + 1 :], key=lambda each: each.gradient)
         if not layer.gradient < VANISHED * upper.gradient:
             return
         share = layer.gradient / upper.gradient
-        yield Finding(
-            layer.name,
-            1 - share,
-            f"the gradient of {layer.name} is {share:.0e} of that of {upper.name}, so that lower "
-            "layers stand still while upper ones move",
-        )
+        if layer.update < upper.update / 100:
+            so = "so that lower layers stand still while upper ones move"
+        else:
+            so = "and the optimizer enlarges it, noise and all"
+        words = f"the gradient of {layer.name} is {share:.0e} of that of {upper.name}, {so}"
+        yield Finding(layer.name, 1 - share, words)
 
 
 def stagnating(first: Look, look: Look) -> Iterable[Finding]:

@@ -56,9 +56,9 @@ class GradientNorms(Callback):
     def is_due(self, trainer: Trainer) -> bool:
         """Whether the step that comes next is one to log, by this process."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not (every and trainer.loggers and trainer.optimizers and trainer.is_global_zero):
+        if not every or not trainer.optimizers or (self.step_of(trainer) + 1) % every:
             return False
-        return (self.step_of(trainer) + 1) % every == 0
+        return bool(trainer.loggers) and trainer.is_global_zero
 
 
 def gradient_norms(

@@ -59,6 +59,7 @@ class GradientHealth(GradientNorms):
         self._saturated: dict[str, list[Tensor]] = {}
         self._kinds: dict[str, str] = {}
         self._steps: list[_Step] = []
+        self._due = False
         self._drawn = -1
 
     # ---- the step that is looked at
@@ -68,7 +69,11 @@ class GradientHealth(GradientNorms):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Watch the activations, if the coming optimizer step is one to look at."""
-        if self._hooks or not self.is_due(trainer):
+        before, self._due = self._due, self.is_due(trainer)
+        if before == self._due:  # nothing to look at, or a further batch of the same step
+            return
+        self._unhook()
+        if not self._due:
             return
         for name, module in activations_of(pl_module):
             self._kinds[name] = type(module).__name__
@@ -98,7 +103,7 @@ class GradientHealth(GradientNorms):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Gradients are complete and unscaled here, and weights as they were."""
-        if not self.is_due(trainer):
+        if not self._due:
             return
         super().on_before_optimizer_step(trainer, pl_module, optimizer)
         step = _Step(
@@ -125,7 +130,7 @@ class GradientHealth(GradientNorms):
                 logger.warning("Step %d. %s", look.step, sentence)
                 for writer in tensorboard_writers(trainer):
                     writer.add_text("health/diagnosis", sentence, look.step)
-        self._steps, self._saturated = [], {}
+        self._steps, self._saturated, self._due = [], {}, False
 
     def _looks(self, outputs: Any) -> list[Look]:
         """Read all figures from the device at once."""
@@ -133,7 +138,7 @@ class GradientHealth(GradientNorms):
         found: list[Tensor] = [loss if isinstance(loss, Tensor) else torch.tensor(math.nan)]
         for step in self._steps:
             for each in step.layers:
-                found += [each.gradient, each.weight, each.update()]
+                found += each.figures()
         dead = [(silent >= ENOUGH).float().mean() for silent in self._silent.values()]
         saturated = [torch.stack(shares).mean() for shares in self._saturated.values()]
         found += [*dead, *saturated]
@@ -201,17 +206,18 @@ class _Weights(NamedTuple):
     """A layer before its step."""
 
     name: str
-    gradient: Tensor
-    weight: Tensor
+    gradient: Tensor  # its norm
     some: list[Tensor]  # a part of the weights, which the step will change
     before: list[Tensor]  # a copy of it
+    part: float  # how many of the weights that is, as a share
 
-    def update(self) -> Tensor:
-        """Norm of what the step has changed, as a share of the weights; 0 where they were 0."""
+    def figures(self) -> list[Tensor]:
+        """Norms of gradient and weights, and the change as a share of them; 0 where they were 0."""
         changes = zip(self.some, self.before, strict=True)
-        change = gradient_norm([after.detach() - before for after, before in changes])
+        change = gradient_norm([after - before for after, before in changes])
         size = gradient_norm(self.before)
-        return torch.where(size > 0, change / size, 0.0)
+        update = torch.where(size > 0, change / size, 0.0)
+        return [self.gradient, size / math.sqrt(self.part), update]
 
 
 class _Step(NamedTuple):
@@ -240,15 +246,11 @@ def _weights(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[_Weigh
         moved = [p for p in parameters if p.grad is not None and id(p) in ours]
         if not moved:
             continue
+        gradient = gradient_norm([p.grad for p in moved if p.grad is not None])
         some = [p.detach()[:: max(1, min(len(p), p.numel() // SAMPLE))] for p in moved]
+        part = sum(p.numel() for p in some) / sum(p.numel() for p in moved)
         layers.append(
-            _Weights(
-                name or "model",
-                gradient_norm([p.grad for p in moved if p.grad is not None]),
-                gradient_norm([p.detach() for p in moved]),
-                some,
-                [part.clone() for part in some],
-            )
+            _Weights(name or "model", gradient, some, [each.clone() for each in some], part)
         )
     return layers
 
