@@ -67,6 +67,10 @@ def test_groups_hold_each_parameter_once_from_input_to_output():
     assert flat == [id(parameter) for parameter in network.parameters()]
     # VGG16: 13 convolutions and 3 linear layers, each with its bias
     assert [len(group) for group in layer_groups(vgg16())] == [2] * 16
+    # a wrapper is looked into
+    network.fc = nn.Identity()
+    wrapped = nn.ModuleDict({"body": nn.ModuleDict({"network": network}), "head": nn.ReLU()})
+    assert [len(group) for group in layer_groups(wrapped)] == [3, 6, 6, 9, 6, 9, 6, 9, 6]
 
 
 def test_a_layer_that_is_not_there_is_refused_with_the_nearest():

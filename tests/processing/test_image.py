@@ -41,6 +41,15 @@ def test_grey_and_coloured_images_become_what_the_model_reads():
     assert pixel_shape(PIXELS) == (3, 6, 8)
 
 
+def test_sixteen_bits_become_eight_and_are_not_cut_off(tmp_path):
+    grey = PIXELS[..., 0]
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    deep.save(tmp_path / "deep.png")
+    wide = Image.fromarray(grey.astype(np.int32) * 257)  # how older Pillows open such a file
+    for image in (tmp_path / "deep.png", deep, wide, Image.fromarray(grey.astype(np.int32))):
+        assert np.array_equal(read_pixels(image, (1, 6, 8))[..., 0], grey)
+
+
 def test_the_largest_part_in_the_middle_is_resized():
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200  # the middle third

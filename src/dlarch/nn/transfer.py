@@ -80,11 +80,12 @@ def layer_groups(network: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def _parts(network: nn.Module) -> Iterator[nn.Module]:
-    for child in network.children():
-        if isinstance(child, nn.Sequential):
-            yield from child.children()
-        else:
-            yield child
+    parts = [child for child in network.children() if list(child.parameters())]
+    if len(parts) == 1 and list(parts[0].children()) and not list(parts[0].parameters(False)):
+        yield from _parts(parts[0])  # a network in a wrapper
+        return
+    for part in parts:
+        yield from part.children() if isinstance(part, nn.Sequential) else [part]
 
 
 def _path(network: nn.Module, name: str) -> list[tuple[nn.Module, str]]:

@@ -124,8 +124,7 @@ def read_pixels(image: RawImage, image_shape: Sequence[int]) -> Pixels:
         DataError: a file is missing or no image, or there are no such pixels.
     """
     channels, height, width = image_shape
-    picture = _picture(image)
-    picture = picture.convert(MODES[channels])
+    picture = _eight_bits(_picture(image)).convert(MODES[channels])
     if picture.size != (width, height):
         scale = min(picture.width / width, picture.height / height)
         left = (picture.width - width * scale) / 2
@@ -134,6 +133,16 @@ def read_pixels(image: RawImage, image_shape: Sequence[int]) -> Pixels:
         picture = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
     pixels: Pixels = np.asarray(picture, dtype=np.uint8).reshape(height, width, channels)
     return pixels
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits in 8, which Pillow would cut off at 255 instead."""
+    if not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture)
+    if picture.mode == "I" and values.max() <= 255:
+        return picture
+    return Image.fromarray(np.clip(np.rint(values / 257), 0, 255).astype(np.uint8))
 
 
 def _gist(error: BaseException) -> str:
