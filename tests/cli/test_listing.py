@@ -337,3 +337,10 @@ def test_plugin_is_listed_by_the_command(plugin):
     assert done.stderr == (
         "Skipped 'bad' of the package dlarch-echo: there is no module 'nowhere'.\n"
     )
+
+
+def test_info_knows_baselines_too(capsys):
+    assert main(["info", "svc"]) == 0
+    assert "Support vector machine" in capsys.readouterr().out
+    assert main(["info", "svc", "--layers"]) == 2
+    assert "no model" in capsys.readouterr().err

@@ -60,8 +60,8 @@ def run_info(argv: list[str]) -> int:
     entry = _find(options.name)
     if rest and not options.layers:
         parser.refuse(rest[0])
-    if options.layers and entry.kind == "data":
-        raise OptionError(f"'{entry.name}' is a data module: it has no layers.")
+    if options.layers and entry.kind != "model":
+        raise OptionError(f"'{entry.name}' is no model: it has no layers.")
     if not options.layers:
         _print_entry(entry)
         return 0
@@ -75,19 +75,20 @@ def run_info(argv: list[str]) -> int:
 
 
 def _find(name: str) -> Entry:
-    for find in (registry.model_info, registry.data_info):
+    for find in (registry.model_info, registry.data_info, registry.baseline_info):
         try:
             return find(name)
         except UnknownNameError:
             continue
-    hint = did_you_mean(name, [*registry.list_models(), *registry.list_data()])
+    names = [*registry.list_models(), *registry.list_data(), *registry.list_baselines()]
     raise UnknownNameError(
-        f"There is no model or data module '{name}'.{hint} `dlarch list` shows them all."
+        f"There is no model or data module '{name}'.{did_you_mean(name, names)} `dlarch list` shows "
+        "them all."
     )
 
 
 def _print_entry(entry: Entry) -> None:
-    facts = [("model" if entry.kind == "model" else "data", entry.name)]
+    facts = [(entry.kind, entry.name)]
     if entry.aliases:
         facts.append(("aliases", ", ".join(entry.aliases)))
     if entry.paper:
@@ -98,8 +99,9 @@ def _print_entry(entry: Entry) -> None:
     if entry.distribution not in (None, "dlarch"):
         facts.append(("package", str(entry.distribution)))
     names = {entry.name, entry.qualname, f"{entry.module}.{entry.qualname}", *entry.aliases}
-    serving = [r.name for r in recipes.list_recipes() if {r.model, r.data} & names]
-    facts.append(("recipes", ", ".join(serving) or "none"))
+    if entry.kind != "baseline":
+        serving = [r.name for r in recipes.list_recipes() if {r.model, r.data} & names]
+        facts.append(("recipes", ", ".join(serving) or "none"))
     print_table(facts)
     if entry.docstring:
         print_text(f"\n{entry.docstring}")
