@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from small_networks import (
-    BLUE,
     FAINT,
     PALE,
     RED,
@@ -27,7 +26,7 @@ from small_networks import (
 )
 from torch import optim
 
-from dlarch.callbacks.plane import draw_surface
+from dlarch.callbacks.plane import draw_surface, surface
 
 SEEDS = (1, 2, 3)
 ADAM = partial(optim.Adam, lr=0.01)
@@ -36,13 +35,15 @@ ADAM = partial(optim.Adam, lr=0.01)
 # ---- width
 
 WIDTHS = (1, 2, 3, 5, 10, 30, 100, 300)
-CURVES = {"many points": {"size": 500, "noise": 0.1}, "few points": {"size": 50, "noise": 0.3}}
+CURVES = {"400 points": {"size": 500, "noise": 0.1}, "32 points": {"size": 40, "noise": 0.3}}
 EPOCHS = 1500
+FRESH = 2000
+"""Points of the same curve, with as much noise, that no network was fitted to."""
 
 
-def wide(points: dict[str, Any], width: int, seed: int) -> tuple[Any, Any]:
-    """A network of one hidden layer, and the points of a curve that it was fitted to."""
-    data = prepared("curves_1d", curve="sine", **points)
+def fitted(points: dict[str, Any], width: int, seed: int) -> tuple[Any, Any]:
+    """A network of one hidden layer, and the points of a sine that it was fitted to."""
+    data = prepared("curves_1d", curve="sine", generator_seed=seed, **points)
     return trained(data, EPOCHS, seed, hidden_sizes=[width], optimizer=ADAM), data
 
 
@@ -52,7 +53,7 @@ def width_fits(images: Path) -> None:
     figure, panels = grid(2, len(widths), 2.0, 1.8)
     for row, (name, points) in zip(panels, CURVES.items(), strict=True):
         for axes, width in zip(row, widths, strict=True):
-            model, data = wide(points, width, seed=1)
+            model, data = fitted(points, width, seed=1)
             x = np.linspace(-1, 1, 400)[:, None]
             with torch.no_grad():
                 y = data.processor.decode(model(data.processor.normalize(x)))
@@ -66,17 +67,23 @@ def width_fits(images: Path) -> None:
 
 
 def width_errors(images: Path) -> None:
-    """Training and validation error by width."""
+    """Error on the points that were fitted, and on fresh ones, by width."""
     figure, (row,) = grid(1, 2, 3.9, 2.7)
     for axes, (name, points) in zip(row, CURVES.items(), strict=True):
-        found: dict[str, list[list[float]]] = {"train": [], "validation": []}
+        found: dict[str, list[list[float]]] = {"fitted points": [], "fresh points": []}
         for width in WIDTHS:
-            fits = [wide(points, width, seed) for seed in SEEDS]
-            for split, errors in found.items():
-                unit = fits[0][1].processor.target_std[0]
-                errors.append([score(m, data, split).figure * unit for m, data in fits])
-        for (split, errors), colour in zip(found.items(), (PALE, RED), strict=True):
-            spread = np.array(errors)
+            errors: dict[str, list[float]] = {split: [] for split in found}
+            for seed in SEEDS:
+                model, data = fitted(points, width, seed)
+                more = {"size": FRESH, "noise": points["noise"], "generator_seed": 1000 + seed}
+                fresh = prepared("curves_1d", curve="sine", processor=data.processor, **more)
+                unit = data.processor.target_std[0]
+                errors["fitted points"].append(score(model, data, "train").figure * unit)
+                errors["fresh points"].append(score(model, fresh, "train").figure * unit)
+            for split, each in errors.items():
+                found[split].append(each)
+        for (split, by_width), colour in zip(found.items(), (PALE, RED), strict=True):
+            spread = np.array(by_width)
             low, mean, high = spread.min(1), spread.mean(1), spread.max(1)
             axes.fill_between(WIDTHS, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.loglog(WIDTHS, mean, color=colour, label=split, marker=".")
@@ -118,9 +125,9 @@ def depth_surfaces(images: Path) -> None:
             ]
             found = [score(model, data, "validation").figure for model in models]
             with torch.no_grad():
-                surface = models[0](plane.flatten(0, 1)).softmax(1).unflatten(0, plane.shape[:2])
+                classes = models[0](plane.flatten(0, 1)).softmax(1).unflatten(0, plane.shape[:2])
             points, labels = train.features[:300].numpy(), train.targets[:300].numpy()
-            draw_surface(axes, surface.numpy(), (-2.0, 2.0, -2.0, 2.0), points, labels)
+            draw_surface(axes, classes.numpy(), (-2.0, 2.0, -2.0, 2.0), points, labels)
             axes.set_xticks([])
             axes.set_yticks([])
             label(axes, f"{depth} layers: {np.mean(found):.2f}", "", shape if depth == 0 else "")
@@ -128,24 +135,27 @@ def depth_surfaces(images: Path) -> None:
     save(figure, images / "depth_surfaces.png")
 
 
-def shapes_of_equal_size(images: Path) -> None:
-    """Spirals again, by depth, with about as many parameters for each depth."""
-    figure, ((axes,),) = grid(1, 1, 4.4, 2.6)
+def decision_surface(images: Path) -> None:
+    """What TensorBoard shows of a network on spirals."""
     data = prepared("toy_2d", shape="spirals", batch_size=100, noise=0.1)
-    networks = {"1 x 60": [60], "2 x 15": [15] * 2, "4 x 9": [9] * 4, "8 x 6": [6] * 8}
-    for place, (name, sizes) in enumerate(networks.items()):
-        models = [trained(data, 120, seed, hidden_sizes=sizes, optimizer=ADAM) for seed in range(5)]
+    model = trained(data, 120, 1, hidden_sizes=[UNITS] * 2, optimizer=ADAM)
+    points = data.dataset("validation")
+    with torch.no_grad():
+        figure = surface(model, points.features, points.targets)
+    save(figure, images / "decision_surface.png")
+
+
+def equal_sizes(_: Path) -> None:
+    """Spirals by depth, with about as many parameters for each depth; figures, no picture."""
+    data = prepared("toy_2d", shape="spirals", batch_size=100, noise=0.1)
+    for sizes in ([60], [15] * 2, [9] * 4, [6] * 8):
+        models = [trained(data, 120, seed, hidden_sizes=sizes, optimizer=ADAM) for seed in SEEDS]
         found = [score(model, data, "validation").figure for model in models]
-        axes.scatter([place] * len(found), found, s=14, color=PALE)
-        axes.scatter([place], [np.mean(found)], s=60, color=BLUE, marker="_")
         size = sum(parameter.numel() for parameter in models[0].parameters())
-        print(f"spirals, {name}, {size} parameters: {np.mean(found):.3f} ({found})")
-    axes.set_xticks(range(len(networks)), list(networks))
-    label(axes, "", "hidden layers x units", "validation accuracy")
-    save(figure, images / "depth_or_width.png")
+        print(f"spirals, {sizes}, {size} parameters: {np.mean(found):.3f} ({found})")
 
 
-PICTURES = (width_fits, width_errors, depth_surfaces, shapes_of_equal_size)
+PICTURES = (width_fits, width_errors, depth_surfaces, decision_surface, equal_sizes)
 
 if __name__ == "__main__":
     draw_all(PICTURES, __doc__.partition("\n")[0])

@@ -4,8 +4,8 @@ python docs/make_plots.py               writes images/DATA_*.png: of dates and d
                                         $DLARCH_DATA holds them, of multi30k, mnist and cifar10
 python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and RECIPE_errors.png of a
                                         translator, RECIPE_confusion.png and, if there are any,
-                                        RECIPE_mistakes.png of a classifier of images, and
-                                        RECIPE_attention.png if it attends to patches
+                                        RECIPE_mistakes.png and RECIPE_filters.png of a classifier
+                                        of images, and RECIPE_attention.png if it attends to patches
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 import dlarch
 from dlarch.callbacks.classes import confusion_figure, mistakes_figure
+from dlarch.callbacks.features import MOST_FILTERS, filter_grid, first_filters
 from dlarch.callbacks.protocols import Mistake
 from dlarch.data.generators.dates import date_pairs, date_styles
 from dlarch.data.pairs import open_pairs
@@ -284,6 +286,11 @@ def draw_classes(model: object, data: object, stem: Path) -> None:
             print(f"{names[true]} taken for {names[taken]}: {wrong[true, taken]} times")
     if mistakes:
         save(mistakes_figure(mistakes), stem.with_name(f"{stem.name}_mistakes.png"))
+    filters = first_filters(model)
+    if filters is not None:
+        path = stem.with_name(f"{stem.name}_filters.png")
+        Image.fromarray(filter_grid(filters[:MOST_FILTERS].numpy())).save(path)
+        print(path)
 
 
 def judge(model: object, data: object) -> tuple[NDArray[np.int64], list[Mistake]]:

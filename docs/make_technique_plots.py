@@ -80,6 +80,11 @@ def activations(images: Path) -> None:
     save(figure, images / "activations.png")
 
 
+def below(values: torch.Tensor, limit: float = 5.5) -> torch.Tensor:
+    """Values up to a limit, to leave room for the legend above."""
+    return values.masked_fill(values > limit, torch.nan)
+
+
 def losses(images: Path) -> None:
     """Losses of classes over the margin, and of numbers over the error."""
     figure, ((of_classes, of_numbers),) = grid(1, 2, 3.9, 2.8)
@@ -97,7 +102,7 @@ def losses(images: Path) -> None:
     styles = {"cross-entropy": "-", "hinge": "-", "binary log loss": (0, (2, 2))}
     for (name, values), colour in zip(each.items(), (BLUE, RED, GREEN, PALE, EDGE), strict=True):
         style = styles.get(name, "-")
-        of_classes.plot(x, values, color=colour, label=name, linewidth=1.5, linestyle=style)
+        of_classes.plot(x, below(values), color=colour, label=name, linewidth=1.5, linestyle=style)
     label(of_classes, "classes", "logit of the right class minus the other's", "loss")
     losses_of_numbers: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "MSE": torch.square,
@@ -107,10 +112,10 @@ def losses(images: Path) -> None:
     }
     colours = (BLUE, RED, GREEN, PALE)
     for (name, loss), colour in zip(losses_of_numbers.items(), colours, strict=True):
-        of_numbers.plot(x, loss(x), color=colour, label=name, linewidth=1.5)
+        of_numbers.plot(x, below(loss(x)), color=colour, label=name, linewidth=1.5)
     label(of_numbers, "numbers", "error")
     for axes in (of_classes, of_numbers):
-        axes.set_ylim(-0.1, 8)
+        axes.set_ylim(-0.1, 7.5)
         legend(axes, loc="upper center", ncols=2)
     save(figure, images / "losses.png")
 

@@ -54,7 +54,7 @@ class Supervised(Task):
             cross-entropy of classes, the mean squared error of numbers.
         scheduler: called with the optimizer.
         initializer: of all weights; that of the model when not given.
-        pictures: draw confusion matrix and mistakes at each validation.
+        pictures: draw mistakes, filters and what else the task has to show.
     """
 
     batch_type: ClassVar[type | tuple[type, ...]] = ImageBatch

@@ -60,7 +60,7 @@ class CNN(Supervised):
         optimizer: called with the parameters.
         scheduler: called with the optimizer; steps after each optimizer step.
         initializer: of the weights; what suits the activation when not given.
-        pictures: draw confusion matrix and mistakes at each validation.
+        pictures: draw mistakes, filters and what else the task has to show.
     """
 
     def __init__(
