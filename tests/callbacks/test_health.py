@@ -266,6 +266,23 @@ def test_two_optimizers_are_judged_apart(runs):
     assert set(scalars(runs, "gradient/head")) == {1, 3, 5, 7}
 
 
+def test_an_optimizer_that_searches_is_looked_at_once(runs):
+    class Searching(Chain):
+        def configure_optimizers(self):
+            return optim.LBFGS(self.parameters(), lr=0.1, max_iter=4)
+
+    looks = []
+
+    class Watch(GradientHealth):
+        def _log(self, trainer, look, optimizer):
+            looks.append(look.step)
+
+    model = Searching()
+    runs.fit(model, Watch(), max_epochs=1)
+    assert looks == [1, 3, 5, 7]
+    assert len(model.seen) > 16
+
+
 def test_a_model_without_optimizer_is_left_alone(runs):
     class ByRule(Chain):
         def __init__(self):

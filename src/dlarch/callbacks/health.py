@@ -50,6 +50,7 @@ class GradientHealth(GradientNorms):
     """
 
     def __init__(self, picture: bool = True) -> None:
+        super().__init__()
         self.picture = picture
         self.last: Look | None = None  # of the last optimizer
         self._diagnoses: dict[int, Diagnosis] = {}
@@ -106,8 +107,11 @@ class GradientHealth(GradientNorms):
         if not self._due:
             return
         super().on_before_optimizer_step(trainer, pl_module, optimizer)
+        index = trainer.optimizers.index(optimizer)
+        if any(step.optimizer == index for step in self._steps):  # it searches, and comes again
+            return
         step = _Step(
-            trainer.optimizers.index(optimizer),
+            index,
             self.step_of(trainer),
             float(optimizer.param_groups[0]["lr"]),
             _weights(pl_module, optimizer),
