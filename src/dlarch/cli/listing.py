@@ -81,14 +81,14 @@ def _find(name: str) -> Entry:
         except UnknownNameError:
             continue
     names = [*registry.list_models(), *registry.list_data(), *registry.list_baselines()]
+    hint = did_you_mean(name, names)
     raise UnknownNameError(
-        f"There is no model or data module '{name}'.{did_you_mean(name, names)} `dlarch list` shows "
-        "them all."
+        f"There is no model or data module '{name}'.{hint} `dlarch list` shows them all."
     )
 
 
 def _print_entry(entry: Entry) -> None:
-    facts = [(entry.kind, entry.name)]
+    facts: list[tuple[str, str]] = [(entry.kind, entry.name)]
     if entry.aliases:
         facts.append(("aliases", ", ".join(entry.aliases)))
     if entry.paper:
