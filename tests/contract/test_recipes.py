@@ -13,8 +13,9 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlarch import data_info, list_models, model_info
+from dlarch import AutoModel, data_info, list_models, model_info
 from dlarch.batches import ImageBatch
+from dlarch.callbacks.features import first_filters, last_linear
 from dlarch.cli.main import main
 from dlarch.data.pairs import GENERATORS
 from dlarch.recipes import find_recipe, list_recipes
@@ -112,10 +113,13 @@ LAYOUTS |= {"table": table_words, "curves_1d": curve_words}
 
 IMAGES = {
     "Translation": ("attention/0",),
-    "Supervised": ("confusion", "mistakes", "filters"),
+    "Supervised": ("confusion",),
     "ClosedForm": ("predictions",),
 }
-"""Pictures that a task of each kind draws at a validation."""
+"""Pictures that a task of each kind draws at a validation, whatever the model and the data."""
+
+SOMETIMES = {"attention/1", "attention/2", "attention/3", "attention", "curve"}
+"""Pictures that depend on the examples or on options of the model."""
 
 OURS = ("train/", "val/", "test/", "gradients/", "health/")
 """What the scalars begin with that dlarch logs, and not Lightning."""
@@ -196,13 +200,18 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     task = model_info(subject.name).task
     if task == "Translation":
         assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
-    images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
+    model = AutoModel.from_pretrained(run)
+    expected = {*IMAGES[task], *(["health/layers"] if subject.by_gradients else [])}
     if task == "Supervised":
-        assert "features:" in (run / "logs" / "projector_config.pbtxt").read_text(encoding="utf-8")
-    for tag in (*(["health/layers"] if subject.by_gradients else []), *IMAGES[task]):
-        if tag == "mistakes" and not images:  # rows of a table are not drawn
-            continue
-        assert tag in tags["images"]
+        images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
+        expected |= {"mistakes"} if images else set()  # rows of a table are not drawn
+        expected |= {"filters"} if first_filters(model) is not None else set()
+        expected |= {"decision_surface"} if model.hparams.get("in_features") == 2 else set()
+        projector = run / "logs" / "projector_config.pbtxt"
+        assert projector.is_file() == (model.with_pictures and last_linear(model) is not None)
+    expected = expected if model.with_pictures else set()
+    assert expected == {tag for tag in tags["images"] if tag not in SOMETIMES}
+    for tag in expected:
         pixels = np.asarray(Image.open(io.BytesIO(events.Images(tag)[-1].encoded_image_string)))
         assert pixels.std() > 5
 
