@@ -388,7 +388,7 @@ from dlarch import create_data
 from dlarch.models.vision.finetune import Finetune
 
 processes = int(sys.argv[1])
-torch.manual_seed(0)
+L.seed_everything(0, verbose=False)  # which Lightning repeats in each process
 model = Finetune(
     body={"name": "mlp", "hidden_sizes": [12, 9]}, freeze="hidden.1", unfreeze_epoch=1,
     optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.2), pictures=False,
