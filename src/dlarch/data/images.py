@@ -236,7 +236,7 @@ class ImageData(DataModule):
         assert self.processor is not None
         if self.trainer is not None:
             return raw.but(by_position=True) if self.on_device else raw
-        augmentation = self.augmentation if split == "train" != self.test_split else None
+        augmentation = self.augmentation if split == "train" else None
         return raw.but(finish=partial(_finished, self.processor, augmentation))
 
     def finished(self, split: str) -> PixelDataset:
