@@ -87,6 +87,15 @@ def test_a_sweep_goes_past_a_failure_and_reports(sweep, tmp_path):
     assert "relu, seed 1" not in out
     assert len(runs_of(tmp_path)) == 6
 
+    changed = SWEEP.replace(
+        "{model.activation: tanh}", "{model.activation: tanh, model.dropout: 0.1}"
+    )
+    (tmp_path / "small.yaml").write_text(changed, encoding="utf-8")
+    out, _ = sweep().communicate(timeout=250)
+    assert "finished  tanh, seed 1" in out  # anew, though a run of its name is finished
+    assert "finished  relu" not in out
+    assert "--model.dropout 0.1" in runs_of(tmp_path)[2]["command"]
+
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_killed_sweep_goes_on_without_repeating(sweep, tmp_path, number):
@@ -95,8 +104,9 @@ def test_a_killed_sweep_goes_on_without_repeating(sweep, tmp_path, number):
     long = long.replace("  relu: {}\n", "").replace("  tanh: ", "  slow tanh: ")
     (tmp_path / "long.yaml").write_text(long, encoding="utf-8")
     process = sweep(config="long.yaml")
-    folder = tmp_path / "runs/sweeps/long/slow_tanh/seed_1"
-    wait_for(lambda: "epoch 5/" in text_of(folder / "output.txt"))
+    runs = tmp_path / "runs/sweeps/long/slow_tanh"
+    wait_for(lambda: any("epoch 5/" in text_of(path) for path in runs.glob("seed_1_*/output.txt")))
+    (folder,) = runs.iterdir()
     process.send_signal(number)
     process.communicate(timeout=60)
     process = sweep(config="long.yaml")

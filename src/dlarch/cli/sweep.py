@@ -104,19 +104,22 @@ class Sweep:
     def _run_trial(self, task: Task, slot: int) -> None:
         """All runs of a trial, one for each seed."""
         from dlarch.sweep import trial
+        from dlarch.sweep.queue import BEAT_S
 
         beaten = time.monotonic()
 
         def alive() -> bool:
             nonlocal beaten
-            if time.monotonic() - beaten > 30:
+            if time.monotonic() - beaten > BEAT_S:
                 self.queue.beat(task.number)
                 beaten = time.monotonic()
             return not self.stopped.is_set()
 
         records: list[dict[str, Any]] = []
         for seed in task.seeds:
-            name = f"{trial.folder_name(task.setting.name)}/seed_{seed}"
+            # A setting that has changed, or is called nearly as another, has a folder of its own.
+            key = self.plan.key(task.setting.options, seed)[:8]
+            name = f"{trial.folder_name(task.setting.name)}/seed_{seed}_{key}"
             code = trial.run_words(
                 self.plan.words(task.setting.options, seed, name),
                 self.folder,
