@@ -13,6 +13,7 @@ from dlarch.nn.initializers import (
     initialize,
 )
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
+from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
 from dlarch.nn.recurrent import gru_update, lstm_update, run_packed
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
@@ -24,6 +25,7 @@ __all__ = [
     "Basis",
     "Constant",
     "ElasticNet",
+    "GaussianNoise",
     "Glorot",
     "He",
     "Initializer",

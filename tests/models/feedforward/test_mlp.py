@@ -9,6 +9,7 @@ from torch import nn, optim
 import dlarch
 from dlarch.errors import MismatchError, OptionError
 from dlarch.models.feedforward.mlp import MLP
+from dlarch.nn import GaussianNoise
 from dlarch.spec import DataSpec
 
 MNIST = DataSpec(image_shape=(1, 28, 28), in_features=784, num_classes=10)
@@ -116,6 +117,29 @@ def test_max_norm_holds_after_each_step(tmp_path):
     )  # fmt: skip
     for layer in model.linear_layers()[:-1]:
         assert layer.weight.norm(dim=1).max() <= 0.5 + 1e-5
+
+
+def test_noise_has_the_deviation_asked_for_in_training_alone():
+    noise = GaussianNoise(0.3)
+    x = torch.full((500, 1000), 2.0)
+    added = noise(x) - x
+    assert added.std().item() == pytest.approx(0.3, rel=0.01)
+    assert added.mean().item() == pytest.approx(0.0, abs=0.003)
+    assert torch.equal(noise.eval()(x), x)
+    with pytest.raises(OptionError, match="at least 0"):
+        GaussianNoise(-0.1)
+
+
+def test_noise_stands_before_each_activation_and_at_the_inputs():
+    model = MLP(
+        in_features=4, num_classes=2, hidden_sizes=(3, 3), batch_norm="before", noise=0.5,
+        input_noise=1.5,
+    )  # fmt: skip
+    kinds = [type(layer).__name__ for layer in model.hidden]
+    layer = ["Linear", "BatchNorm1d", "GaussianNoise", "ReLU", "Dropout"]
+    assert kinds == ["Dropout", "GaussianNoise", *layer, *layer]
+    deviations = [layer.std for layer in model.hidden if isinstance(layer, GaussianNoise)]
+    assert deviations == [1.5, 0.5, 0.5]
 
 
 def test_dropout_leaves_out_the_share_asked_for():

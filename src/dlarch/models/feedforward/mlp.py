@@ -12,6 +12,7 @@ from dlarch.errors import OptionError
 from dlarch.nn import (
     Activation,
     ElasticNet,
+    GaussianNoise,
     default_initializer,
     initialize,
     make_activation,
@@ -38,15 +39,15 @@ class MLP(Supervised):
     negative log-likelihood; with numbers it is the mean squared error, the same for a Gaussian of
     fixed variance. An image is read as a row of its pixels: their places mean nothing.
 
-    Regularised by dropout (1207.0580), by a bound on the norm of each unit's weights, and by the
-    elastic net $\alpha (r \sum |w| + \tfrac{1 - r}{2} \sum w^2)$ (r = 1: L1, r = 0: L2).
+    Regularised by dropout (1207.0580), by noise, by a bound on the norm of each unit's weights, and
+    by the elastic net $\alpha (r \sum |w| + \tfrac{1 - r}{2} \sum w^2)$ (r = 1: L1, r = 0: L2).
 
     D. Rumelhart, G. Hinton, R. Williams (1986), Learning representations by back-propagating
     errors.
 
     Differences from the paper: (1) ReLU instead of sigmoid units; (2) likelihood of classes instead
     of squared errors; (3) Adam on small batches instead of momentum on all; (4) batch
-    normalisation, dropout and bounded or decayed weights are options.
+    normalisation, dropout, noise and bounded or decayed weights are options.
 
     Shapes: inputs (B, ...) -> logits (B, K) or numbers (B, O).
 
@@ -62,6 +63,8 @@ class MLP(Supervised):
         batch_norm: normalise each hidden unit over the batch, before or after its activation.
         dropout: share of hidden units set to zero in training.
         input_dropout: share of inputs set to zero in training.
+        noise: standard deviation of what is added to the input of each activation in training.
+        input_noise: the same of the inputs.
         max_norm: largest L2 norm of the weights into a hidden unit.
         alpha: strength of the elastic net.
         l1_ratio: r, the share of L1 in it.
@@ -85,6 +88,8 @@ class MLP(Supervised):
         batch_norm: Literal["before", "after"] | None = None,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
+        noise: float = 0.0,
+        input_noise: float = 0.0,
         max_norm: float | None = None,
         alpha: float = 0.0,
         l1_ratio: float = 0.0,
@@ -103,11 +108,12 @@ class MLP(Supervised):
             pictures=pictures,
         )
         self.elastic_net = ElasticNet(alpha, l1_ratio)
-        derived = activation in DERIVATIVES and not (batch_norm or dropout or input_dropout)
+        random = dropout or input_dropout or noise or input_noise
+        derived = activation in DERIVATIVES and not (batch_norm or random)
         if gradients == "written" and not derived:
             raise OptionError(
-                "The written gradients are derived for layers without batch normalisation and "
-                f"dropout, with the activations {', '.join(DERIVATIVES)}."
+                "The written gradients are derived for layers without batch normalisation, dropout "
+                f"and noise, with the activations {', '.join(DERIVATIVES)}."
             )
         self.save_hyperparameters()
         self.build_if_known()
@@ -118,6 +124,8 @@ class MLP(Supervised):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         self.hidden = nn.Sequential(nn.Dropout(options.input_dropout))
+        if options.input_noise:
+            self.hidden.append(GaussianNoise(options.input_noise))
         width = in_features
         for size in options.hidden_sizes:
             activation = make_activation(options.activation)
@@ -126,6 +134,8 @@ class MLP(Supervised):
             self.hidden.append(nn.Linear(width, size * units_before(activation), bias=bias))
             if options.batch_norm == "before":
                 self.hidden.append(nn.BatchNorm1d(size * units_before(activation)))
+            if options.noise:
+                self.hidden.append(GaussianNoise(options.noise))
             self.hidden.append(activation)
             if options.batch_norm == "after":
                 self.hidden.append(nn.BatchNorm1d(size))
