@@ -87,8 +87,9 @@ def twenty_one(lines: Lines) -> list[Sequence[str]]:
         ("run", "published, train", "train", "test", "restored epoch", "stopped epoch", "seeds"),
         ("---",) * 7,
     ]
-    for setting, runs in settings(lines).items():
-        number = int(setting.split()[0])
+    numbered = {int(setting.split()[0]): setting for setting in settings(lines)}
+    for number, setting in sorted(numbered.items()):
+        runs = settings(lines)[setting]
         table.append(
             (
                 setting,
