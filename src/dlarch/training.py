@@ -17,8 +17,10 @@ import lightning as L  # noqa: N812
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
 from dlarch import hub
+from dlarch.callbacks.averaging import AverageLast
 from dlarch.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from dlarch.callbacks.curves import History
 from dlarch.callbacks.mlflow import MLflow
@@ -237,19 +239,20 @@ def finish(
     """Test the best checkpoint, write metrics.json and give back what the run came to."""
     run, metrics = files.run, _scalars(trainer)
     stopped_epoch = max(0, trainer.current_epoch - 1)
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     checkpoint = _best_of(trainer, run)
-    best_epoch = None if checkpoint in (None, run.last) else _epoch_of(checkpoint)
-    early = any(
-        isinstance(callback, EarlyStopping) and callback.stopped_epoch > 0
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-    )
     quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    averaged = None if quick else _averaged(trainer, model, data, score)
+    if averaged is not None:
+        checkpoint, score = averaged
+    best_epoch = None if checkpoint in (None, run.last) else _epoch_of(checkpoint)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    early = any(isinstance(each, EarlyStopping) and each.stopped_epoch > 0 for each in callbacks)
     if test and not quick:
         _test(trainer, model, data, checkpoint)
         metrics |= _scalars(trainer)
     if score_train and not quick:
         metrics |= _score_train(trainer, model, data, checkpoint)
-    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     samples = model.translation_samples(8) if hasattr(model, "translation_samples") else []
     result = RunResult(
         run=run,
@@ -273,6 +276,32 @@ def finish(
     if quick:
         files.discard()  # nothing in it can be used
     return result
+
+
+def _averaged(trainer: L.Trainer, model: Any, data: Any, score: Any) -> tuple[Path, Tensor] | None:
+    """The mean of the last checkpoints and its score, if asked for and better than the best one."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    asked = [each for each in callbacks if isinstance(each, AverageLast)]
+    monitor = getattr(trainer.checkpoint_callback, "monitor", None)
+    if not asked or monitor is None or score is None:
+        return None
+    path = asked[0].average(trainer)
+    if path is None:
+        return None
+    before = dict(trainer.callback_metrics)
+    loggers, trainer.loggers = trainer.loggers, []  # this is no point of the curves
+    try:
+        trainer.validate(
+            model, datamodule=data, ckpt_path=str(path), verbose=False, weights_only=True
+        )
+    finally:
+        trainer.loggers = loggers
+    found = trainer.callback_metrics[monitor].clone()
+    logger.info("Averaged checkpoints have %s %.5g, the best one %.5g.", monitor, found, score)
+    if found > score if trainer.checkpoint_callback.mode == "max" else found < score:  # type: ignore[union-attr]
+        return path, found
+    trainer.callback_metrics.update(before)
+    return None
 
 
 def _test(trainer: L.Trainer, model: Any, data: Any, checkpoint: Path | None) -> None:
