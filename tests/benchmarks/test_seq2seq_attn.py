@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
 from statistics import median
 
 import lightning as L  # noqa: N812
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F  # noqa: N812
 
-from dlarch.batches import TranslationBatch
 from dlarch.data.loading import bucketed_plan
 from dlarch.models.seq2seq.seq2seq_attn import Seq2SeqAttn
 from dlarch.processing.translation import pad
-from dlarch.spec import BOS, EOS
+from dlarch.spec import EOS
 from dlarch.tasks import Translation
 
 from .textbook import Textbook
+from .training import (
+    VOCABULARIES,
+    batches,
+    captions,
+    our_loss,
+    textbook_loss,
+    tokens_per_second,
+    training_step,
+)
 
 pytestmark = pytest.mark.benchmark
 
@@ -32,53 +37,8 @@ SIZES = {
     512: {"embedding_size": 256, "encoder_size": 512, "hidden_size": 512},
     128: {"embedding_size": 128, "encoder_size": 128, "hidden_size": 128},
 }
-VOCABULARIES = {"source_vocab_size": 7853, "target_vocab_size": 5893}
 SAME_BATCHES = {512: 3.0, 128: 2.0}
 BUCKETED = {512: 4.5, 128: 2.8}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-# How many of Multi30k's training captions have 2, 3, 4, ... words, as dlarch splits them.
-GERMAN = [3, 1, 23, 143, 564, 1419, 2138, 2764, 3136, 3165, 2882, 2566, 2209, 1756, 1472, 1172, 894,
-          706, 496, 378, 322, 234, 135, 120, 91, 47, 42, 35, 21, 20, 12, 5, 11, 8, 4, 0, 2, 0, 0, 1,
-          0, 1, 1, 1]  # fmt: skip
-ENGLISH = [0, 0, 8, 32, 211, 772, 1705, 2425, 3049, 3322, 3196, 2849, 2527, 2117, 1559, 1324, 982,
-           795, 586, 445, 297, 211, 172, 111, 90, 54, 43, 31, 22, 14, 11, 9, 8, 10, 2, 1, 5, 2, 2,
-           1]  # fmt: skip
-
-
-def captions(count: int, seed: int = 0) -> list[tuple[list[int], list[int]]]:
-    """Random pairs as long as Multi30k's captions, with their correlation of lengths of 0.86."""
-    random = np.random.default_rng(seed)
-
-    def lengths(counts: list[int]) -> np.ndarray:
-        shares = np.array(counts) / sum(counts)
-        return np.sort(2 + random.choice(len(counts), count, p=shares))
-
-    source, target = lengths(GERMAN), lengths(ENGLISH)
-    mixed = random.permutation(count)
-    target = target[np.argsort(np.argsort(source + random.normal(0, 2.5, count)))]
-    return [
-        (
-            [*random.integers(4, 7853, source[at]).tolist(), EOS],
-            [BOS, *random.integers(4, 5893, target[at]).tolist(), EOS],
-        )
-        for at in mixed
-    ]
-
-
-def batches(pairs: Sequence[tuple[list[int], list[int]]], plan: Sequence[np.ndarray]):
-    return [
-        TranslationBatch(pad([pairs[i][0] for i in rows]), pad([pairs[i][1] for i in rows]))
-        for rows in plan
-    ]
 
 
 def plain_and_bucketed(rounds: int, length: int, size: int = 128):
@@ -98,38 +58,6 @@ def plain_and_bucketed(rounds: int, length: int, size: int = 128):
         )
         for at in range(rounds)
     ]
-
-
-def training_step(model: nn.Module, loss_of: Callable[[TranslationBatch], torch.Tensor]):
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-
-    def step(batch: TranslationBatch) -> float:
-        optimizer.zero_grad()
-        loss = loss_of(batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return float(loss.detach())
-
-    return step
-
-
-def textbook_loss(model: Textbook, batch: TranslationBatch) -> torch.Tensor:
-    logits = model(batch.source, batch.target[:, :-1])
-    return F.cross_entropy(logits.flatten(0, 1), batch.target[:, 1:].flatten(), ignore_index=0)
-
-
-def our_loss(model: Seq2SeqAttn, batch: TranslationBatch) -> torch.Tensor:
-    logits, targets = model._predict(batch, 1.0)
-    return F.cross_entropy(logits, targets)
-
-
-def tokens_per_second(step, block: Sequence[TranslationBatch]) -> float:
-    start = time.perf_counter()
-    for batch in block:
-        step(batch)
-    real = sum(int(batch.target_mask[:, 1:].sum()) for batch in block)
-    return real / (time.perf_counter() - start)
 
 
 @pytest.mark.timeout(900)
