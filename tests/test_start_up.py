@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 RATIO = 1.3
-ROUNDS = 3
+ROUNDS = 2
 
 BARE = """\
 import sys

@@ -182,7 +182,12 @@ BOTH = "--data.num_workers 2 --trainer.accumulate_grad_batches 2"
 
 
 @pytest.mark.parametrize(
-    ("options", "kills"), [(PLAIN, 3), (WORKERS, 2), (ACCUMULATED, 3), (BOTH, 2)]
+    ("options", "kills"),
+    [
+        *(pytest.param(*each, marks=pytest.mark.long) for each in ((PLAIN, 3), (WORKERS, 2))),
+        pytest.param(ACCUMULATED, 3, marks=pytest.mark.long),
+        (BOTH, 2),
+    ],
 )
 def test_killed_at_random_moments_ends_like_an_uninterrupted_run(whole, live, kill, options, kills):
     repeated = 0

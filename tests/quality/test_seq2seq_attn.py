@@ -7,7 +7,7 @@ import pytest
 from dlarch.cli.main import main
 from dlarch.models.seq2seq.seq2seq_attn import Seq2SeqAttn
 
-pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.quality, pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 def exact_match(folder, monkeypatch, seed):

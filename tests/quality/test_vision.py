@@ -33,6 +33,7 @@ def test_the_textbook_mlp_in_three_epochs(tmp_path, monkeypatch):
     assert accuracy(tmp_path, monkeypatch, words) >= 0.965
 
 
+@pytest.mark.long
 def test_the_cnn_in_one_epoch(tmp_path, monkeypatch):
     words = "--config cnn_mnist --trainer.max_epochs 1 --model.widths [16,32] --data.rotate 0"
     words += " --data.scale 0 --data.shift 0"
@@ -60,6 +61,7 @@ def test_a_hundred_images_are_learnt_by_heart(tmp_path, monkeypatch):
     assert json.loads(figures.read_text())["metrics"]["train/loss"] < 0.1
 
 
+@pytest.mark.long
 def test_image_rnn_in_one_epoch(tmp_path, monkeypatch):
     words = "--config image_rnn_mnist --trainer.max_epochs 1"
     assert accuracy(tmp_path, monkeypatch, words) >= 0.965
@@ -73,17 +75,20 @@ NARROW = (
 """The fast network with an eighth of the operations per map, 0.12M parameters."""
 
 
+@pytest.mark.long
 def test_a_narrow_cnn_on_cifar10_in_three_epochs(tmp_path, monkeypatch):
     words = f"{NARROW} --trainer.max_epochs 3 --model.scheduler.init_args.warmup_steps 200"
     assert accuracy(tmp_path, monkeypatch, words) >= 0.72
 
 
+@pytest.mark.long
 def test_a_narrow_cnn_on_a_part_of_cifar10(tmp_path, monkeypatch):
     words = f"{NARROW} --data.train_size 10000 --trainer.max_epochs 3"
     words += " --model.scheduler.init_args.warmup_steps 50"
     assert accuracy(tmp_path, monkeypatch, words) >= 0.55
 
 
+@pytest.mark.long
 def test_the_mlp_on_a_part_of_cifar10(tmp_path, monkeypatch):
     words = "--config mlp_cifar10 --data.train_size 10000 --trainer.max_epochs 5"
     words += " --model.hidden_sizes [512,256] --data.batch_size 128 --trainer.precision 32"
@@ -91,6 +96,7 @@ def test_the_mlp_on_a_part_of_cifar10(tmp_path, monkeypatch):
     assert accuracy(tmp_path, monkeypatch, words) >= 0.42
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not (Path(os.environ.get("DLARCH_DATA", "")) / "uoft-cs" / "cifar10").is_dir(),
     reason="needs $DLARCH_DATA/uoft-cs/cifar10",
