@@ -1,7 +1,8 @@
 """Draw the pictures of the documentation: of the data, and with --run of a finished run.
 
-python docs/make_plots.py               writes images/DATA_*.png: of dates and digits, and, if
-                                        $DLARCH_DATA holds them, of multi30k, mnist and cifar10
+python docs/make_plots.py               writes images/DATA_*.png: of dates, number words and digits,
+                                        and, if $DLARCH_DATA holds them, of multi30k, mnist and
+                                        cifar10
 python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and RECIPE_errors.png of a
                                         translator, RECIPE_confusion.png and, if there are any,
                                         RECIPE_mistakes.png and RECIPE_filters.png of a classifier
@@ -31,6 +32,7 @@ from dlarch.callbacks.classes import confusion_figure, mistakes_figure
 from dlarch.callbacks.features import MOST_FILTERS, filter_grid, first_filters
 from dlarch.callbacks.protocols import Mistake
 from dlarch.data.generators.dates import date_pairs, date_styles
+from dlarch.data.generators.number_words import number_pairs
 from dlarch.data.pairs import open_pairs
 from dlarch.runs import Run, runs_root
 
@@ -63,6 +65,7 @@ def main() -> None:
         draw_run(options.run, options.images)
         return
     draw_dates(options.images)
+    draw_number_words(options.images)
     if found(MULTI30K):
         draw_multi30k(options.images)
     draw_images("digits", options.images)
@@ -90,6 +93,11 @@ def draw_dates(images: Path) -> None:
     axes.barh(names, [counts[name] for name in names], color=SOURCE)
     axes.invert_yaxis()
     save(figure, images / "dates_styles.png")
+
+
+def draw_number_words(images: Path) -> None:
+    pairs = number_pairs()["train"]
+    draw_lengths(pairs, str.__len__, "characters", images / "number_words_lengths.png")
 
 
 def draw_multi30k(images: Path) -> None:

@@ -108,12 +108,8 @@ def translator():
 def sample():
     """Makes a sample out of source, reference and translation, one token per character."""
 
-    def make(source="a b", reference="x y", translation="x y", heads=None):
-        shape = (
-            (len(translation), len(source))
-            if heads is None
-            else (heads, len(translation), len(source))
-        )
+    def make(source="a b", reference="x y", translation="x y", maps=()):
+        shape = (*maps, len(translation), len(source))
         attention = torch.randn(shape, generator=torch.Generator().manual_seed(3)).mul(2)
         tokens = list(source), list(translation)
         return TranslationSample(

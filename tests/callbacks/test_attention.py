@@ -69,20 +69,27 @@ def test_scale_is_fixed_and_cells_are_not_blurred(sample):
 
 
 def test_each_head_has_a_panel(sample):
-    each = sample("drei", "three", "trhee", heads=5)
+    each = sample("drei", "three", "trhee", maps=(2, 3))
     figure = attention_figure(each)
     panels = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_xlabel() for axes in panels] == [f"head {h}" for h in range(1, 6)]
+    names = [axes.get_xlabel() for axes in panels]
+    assert names == [f"layer {layer}, head {head}" for layer in (1, 2) for head in (1, 2, 3)]
     pixels = figure_pixels(figure)
-    for head in range(5):
-        weights = weights_in(pixels, figure, panel=head)
-        torch.testing.assert_close(weights.float(), each.attention[head], atol=0.01, rtol=0)
+    for panel, expected in enumerate(each.attention.flatten(0, 1)):
+        weights = weights_in(pixels, figure, panel=panel)
+        torch.testing.assert_close(weights.float(), expected, atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize("shape", [(4, 3), (3,), (1, 2, 3, 4), (2, 4, 3), (0, 4)])
+def test_layers_without_heads_are_named_alone(sample):
+    figure = attention_figure(sample("drei", "three", "trhee", maps=(2, 1)))
+    names = [axes.get_xlabel() for axes in figure.axes if axes.images]
+    assert names == ["layer 1", "layer 2"]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3,), (2, 3, 4), (1, 2, 4, 3), (0, 4)])
 def test_attention_that_does_not_fit_the_tokens_is_refused(shape):
     bad = TranslationSample("", "", "", True, list("abcd"), list("xyz"), torch.ones(shape))
-    with pytest.raises(ValueError, match=r"must be \(T, S\) or \(H, T, S\).*\(3, 4\)"):
+    with pytest.raises(ValueError, match=r"must be \(T, S\) or \(layers, heads, T, S\).*\(3, 4\)"):
         attention_figure(bad)
 
 

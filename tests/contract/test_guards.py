@@ -13,6 +13,7 @@ from dlarch.data import translation as translation_data
 from dlarch.models.seq2seq import seq2seq_attn
 from dlarch.models.seq2seq.seq2seq_attn import Seq2SeqAttn
 from dlarch.spec import PAD
+from dlarch.tasks import TeacherForcing
 from dlarch.tasks.base import Task
 from dlarch.tasks.metrics import CorpusBleu, Ratio
 
@@ -72,12 +73,12 @@ def test_attention_to_padding_is_found(check, monkeypatch, name):
 
 
 def test_an_encoder_that_reads_padding_is_found(check, monkeypatch):
-    pack = seq2seq_attn.pack_padded_sequence
+    run = seq2seq_attn.run_recurrent
 
-    def careless(values, lengths, **options):
-        return pack(values, torch.full_like(lengths, values.shape[1]), **options)
+    def careless(network, inputs, mask):
+        return run(network, inputs, torch.ones_like(mask))
 
-    monkeypatch.setattr(seq2seq_attn, "pack_padded_sequence", careless)
+    monkeypatch.setattr(seq2seq_attn, "run_recurrent", careless)
     with pytest.raises(AssertionError):
         check("test_more_padding_changes_nothing")
 
@@ -135,7 +136,7 @@ def test_a_layer_that_is_never_used_is_found(check, monkeypatch):
 
 def test_an_argument_without_effect_is_found(helpers, tmp_path, monkeypatch):
     arguments = load("contract/test_arguments.py")
-    monkeypatch.setattr(Seq2SeqAttn, "teacher_forcing", lambda self: 1.0)
+    monkeypatch.setattr(TeacherForcing, "share", lambda self, step: 1.0)
     subject = helpers.Subject("seq2seq_attn")
     with pytest.raises(AssertionError, match="teacher_forcing changes nothing"):
         arguments.test_every_argument_changes_something(subject, helpers, tmp_path)
@@ -205,9 +206,9 @@ def test_a_mean_of_batch_means_in_validation_is_found(check, monkeypatch):
 def test_padding_in_the_loss_is_found(check, monkeypatch):
     predict = Seq2SeqAttn._predict
 
-    def careless(self, batch, teacher_forcing):
+    def careless(self, batch, share=1.0):
         filled = batch.target.masked_fill(batch.target == PAD, 5)
-        return predict(self, batch._replace(target=filled), teacher_forcing)
+        return predict(self, batch._replace(target=filled), share)
 
     monkeypatch.setattr(Seq2SeqAttn, "_predict", careless)
     with pytest.raises(AssertionError):

@@ -69,7 +69,8 @@ def test_overfits_a_handful(subject, trainer, helpers):
     subject.exempt("overfit")
     batch = subject.example(4, seed=2)[1]
     model = subject.make()
-    model.make_optimizer = lambda parameters: optim.Adam(parameters, lr=5e-3)
+    rate = helpers.RATES.get(subject.name, 5e-3)
+    model.make_optimizer = lambda parameters: optim.Adam(parameters, lr=rate)
     loader = helpers.Loader([batch])
     before = trainer().validate(model, loader, verbose=False)[0]
     trainer(max_epochs=150 if subject.by_gradients else 1).fit(model, loader)

@@ -4,6 +4,8 @@ import io
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,8 @@ from dlarch.recipes import find_recipe, list_recipes
 
 RECIPES = [recipe.name for recipe in list_recipes()]
 EACH = pytest.mark.parametrize("recipe", RECIPES)
-ONE_OF_EACH_MODEL = pytest.mark.parametrize(
-    "recipe", list({recipe.model: recipe.name for recipe in reversed(list_recipes())}.values())
-)
-"""Two processes share a model's code, not its sizes: its first recipe is as good as any."""
+ONE_OF_EACH = list({recipe.model: recipe.name for recipe in reversed(list_recipes())}.values())
+"""Precision and processes matter to a model's code, not its sizes: its first recipe is enough."""
 
 
 def settings(recipe, section="data"):
@@ -39,8 +39,12 @@ def settings(recipe, section="data"):
 def translation_words(arguments, root: Path):
     """Options for 16 pairs, and the files that they need."""
     source = arguments.get("source", "dates")
+    # Untrained models write until they are stopped: few sentences are enough.
+    few = ["--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "1"]
     if source in GENERATORS:
-        return [] if source == "number_words" else ["--data.train_size", "16"]
+        fixed = source == "number_words"  # of its 500 batches one is an epoch
+        size = ["--trainer.limit_train_batches", "0.002"] if fixed else ["--data.train_size", "16"]
+        return [*size, *few]
     languages = [arguments.get("source_language", "fr"), arguments.get("target_language", "en")]
     pairs = [(f"ein Mann {i % 4} geht", f"a man {i % 4} walks") for i in range(16)]
     if Path(source).suffix:
@@ -48,13 +52,13 @@ def translation_words(arguments, root: Path):
         lines = (f"{i} {pairs[i % 16][0]}\t{pairs[i % 16][1]}" for i in range(number))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return ["--data.train_size", "16"]
+        return ["--data.train_size", "16", *few]
     folder = root / source
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "val", "test"):
         records = (json.dumps(dict(zip(languages, pair, strict=True))) for pair in pairs)
         (folder / f"{split}.jsonl").write_text("\n".join(records) + "\n", encoding="utf-8")
-    return []
+    return few
 
 
 def image_words(arguments, root: Path):
@@ -112,7 +116,7 @@ LAYOUTS |= {"table": table_words, "curves_1d": curve_words}
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
-    "Translation": ("attention/0",),
+    "Translation": (),
     "Supervised": ("confusion",),
     "ClosedForm": ("predictions",),
 }
@@ -198,10 +202,13 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     assert any("session_start_info" in tag for tag in hparams)
     assert sum(tag.startswith("hp/val/") for tag in scalars) == 1  # the metric that was watched
     task = model_info(subject.name).task
-    if task == "Translation":
-        assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
     model = AutoModel.from_pretrained(run)
     expected = {*IMAGES[task], *(["health/layers"] if subject.by_gradients else [])}
+    if task == "Translation":
+        assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
+        batch = subject.example()[1]
+        attends = subject.make().attention_maps(batch.source, batch.target) is not None
+        expected |= {"attention/0"} if attends else set()
     if task == "Supervised":
         images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
         expected |= {"mistakes"} if images else set()  # rows of a table are not drawn
@@ -216,28 +223,79 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
         assert pixels.std() > 5
 
 
-@EACH
-@pytest.mark.parametrize(
-    "option",
-    [("--trainer.precision", "bf16-mixed"), ("--trainer.gradient_clip_val", "0.01")],
-    ids=["bf16", "clip"],
-)
-def test_a_recipe_runs_with(recipe, option, tmp_path, capsys, helpers):
-    if "clip" in option[0] and not served(recipe, helpers).by_gradients:
-        assert main(words(recipe, tmp_path, *option)) == 2  # there is nothing to clip
-        assert "leave out gradient_clip_val" in capsys.readouterr().err
-        return
-    assert main(words(recipe, tmp_path, *option)) == 0, capsys.readouterr().err
+@pytest.mark.parametrize("recipe", ONE_OF_EACH)
+def test_a_recipe_runs_in_bf16_with_clipping(recipe, tmp_path, capsys, helpers):
+    options = {"precision": "bf16-mixed"}
+    if served(recipe, helpers).by_gradients:
+        options["gradient_clip_val"] = "0.01"
+    asked = [word for name in options for word in (f"--trainer.{name}", options[name])]
+    assert main(words(recipe, tmp_path, *asked)) == 0, capsys.readouterr().err
     assert metrics(tmp_path)["val/loss"] >= 0  # 0 where nothing is wrong any more
     config = yaml.safe_load((only_run(tmp_path) / "config.yaml").read_text(encoding="utf-8"))
-    assert str(config["trainer"][option[0].split(".")[1]]) == option[1]
+    assert {name: str(config["trainer"][name]) for name in options} == options
+
+
+@pytest.mark.parametrize("recipe", ONE_OF_EACH)
+def test_clipping_is_refused_where_there_is_nothing_to_clip(recipe, tmp_path, capsys, helpers):
+    if served(recipe, helpers).by_gradients:
+        pytest.skip("this model has gradients to clip")
+    assert main(words(recipe, tmp_path, "--trainer.gradient_clip_val", "0.01")) == 2
+    assert "leave out gradient_clip_val" in capsys.readouterr().err
+
+
+TWO_PROCESSES = """
+import json, os, sys, traceback
+from dlarch.cli.main import main
+
+for recipe, words in json.load(open("words.json")).items():
+    os.environ["DLARCH_RUNS"] = os.path.abspath(f"runs/{recipe}")
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if rank > 0:  # the first process makes the run's folder
+        os.environ["DLARCH_RUN_FOLDER"] = os.path.abspath(f"rank_{rank}/{recipe}")
+    code = main(words)
+    print("recipe", recipe, "rank", rank, "code", code, file=sys.stderr, flush=True)
+    if code:
+        os._exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory, session_data, session_cache):
+    """Each recipe run in two processes, all in the same two: what they said, and where it lies."""
+    folder = tmp_path_factory.mktemp("two")
+    environment = os.environ | {
+        "DLARCH_CACHE": str(session_cache),
+        "DLARCH_DATA": str(session_data),
+        "TORCH_HOME": str(session_data / "torch"),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    options = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "8"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("DLARCH_DATA", "TORCH_HOME"):
+            patch.setenv(name, environment[name])
+        asked = {recipe: [*words(recipe, folder), *options] for recipe in ONE_OF_EACH}
+    (folder / "words.json").write_text(json.dumps(asked), encoding="utf-8")
+    (folder / "two.py").write_text(TWO_PROCESSES, encoding="utf-8")
+    try:
+        done = subprocess.run(
+            [sys.executable, "two.py"], cwd=folder, env=environment, timeout=840,
+            capture_output=True, text=True,
+        ).stderr  # fmt: skip
+    except subprocess.TimeoutExpired as stuck:
+        done = (stuck.stderr or b"").decode()
+    return done, folder / "runs"
 
 
 @pytest.mark.slow
-@ONE_OF_EACH_MODEL
-def test_a_recipe_runs_on_two_processes(recipe, tmp_path, command):
-    options = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "8"]
-    found = command(*words(recipe, tmp_path, *options))
-    assert found.returncode == 0, found.stderr
-    assert "Traceback" not in found.stderr
-    assert metrics(tmp_path)["test/loss"] >= 0  # and rank 1 made no run folder of its own
+@pytest.mark.timeout(900)  # the first waits for all
+@pytest.mark.parametrize("recipe", ONE_OF_EACH)
+def test_a_recipe_runs_on_two_processes(recipe, of_two_processes):
+    said, runs = of_two_processes
+    for rank in (0, 1):
+        assert f"recipe {recipe} rank {rank} code 0" in said, said[-3000:]
+    (figures,) = (runs / recipe).glob("*/*/metrics.json")
+    values = json.loads(figures.read_text(encoding="utf-8"))["metrics"]
+    assert values["test/loss"] >= 0
+    assert all(math.isfinite(value) for value in values.values())

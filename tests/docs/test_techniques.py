@@ -64,7 +64,7 @@ def test_the_catalogue_is_complete():
     assert len(table("Losses")) == 4 + 5
     assert len(table("Optimizers")) == 11
     assert len(table("Batch normalisation")) == 2
-    assert len(table("Regularisation")) == 6
+    assert len(table("Regularisation")) == 8
 
 
 @pytest.mark.parametrize("name", ACTIVATION)

@@ -6,7 +6,13 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dlarch.nn import gru_update, lstm_update, run_packed
+from dlarch.nn import (
+    RecurrentState,
+    gru_update,
+    lstm_update,
+    run_recurrent,
+    step_recurrent,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,39 +64,92 @@ def test_leading_dimensions_are_free():
         assert torch.equal(ours.flatten(0, 1), theirs)
 
 
-@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+KINDS = pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+
+
+def of_torch(last):
+    """torch's last states (L, B, N) as ours, (B, L, N)."""
+    hidden, cell = last if isinstance(last, tuple) else (last, None)
+    return RecurrentState(hidden.transpose(0, 1), None if cell is None else cell.transpose(0, 1))
+
+
+def to_torch(state):
+    """The other way."""
+    parts = tuple(part.transpose(0, 1).contiguous() for part in state if part is not None)
+    return parts if len(parts) > 1 else parts[0]
+
+
+@KINDS
+@pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize(
     "options",
     [{}, {"bidirectional": True}, {"bidirectional": True, "num_layers": 2}, {"bias": False}],
     ids=["plain", "both", "stacked", "no_bias"],
 )
-def test_a_packed_run_equals_that_of_torch_with_its_gradients(kind, options):
-    torch.manual_seed(0)
+def test_a_run_equals_that_of_torch_with_its_gradients(kind, options, started):
     network = kind(5, 4, batch_first=True, **options)
     inputs = torch.randn(6, 9, 5, requires_grad=True)
     lengths = torch.tensor([3, 9, 1, 9, 4, 7])
-    weights = torch.randn(9 * 6, 8)
+    mask = torch.arange(9) < lengths[:, None]
+    weights = torch.randn(6, 9, 8)
+    layers = options.get("num_layers", 1) * (1 + options.get("bidirectional", False))
+    start = None
+    if started:
+        cell = torch.randn(6, layers, 4, requires_grad=True) if kind is nn.LSTM else None
+        start = RecurrentState(torch.randn(6, layers, 4, requires_grad=True), cell)
+
+    def torch_run():
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        outputs, last = network(packed, None if start is None else to_torch(start))
+        return pad_packed_sequence(outputs, batch_first=True)[0], of_torch(last)
 
     def outcome(run):
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        outputs, last = run(packed)
-        values, _ = pad_packed_sequence(outputs, batch_first=True)
-        last = last[0] if isinstance(last, tuple) else last
-        total = (values.flatten(0, 1) * weights[:, : values.shape[-1]]).sum() + last.square().sum()
-        gradients = torch.autograd.grad(total, [inputs, *network.parameters()])
-        return [values, last, *gradients]
+        values, last = run()
+        states = [part for part in last if part is not None]
+        total = (values * weights[..., : values.shape[-1]]).sum()
+        total = total + sum(state.square().sum() for state in states)
+        given = [part for part in start or () if part is not None]
+        gradients = torch.autograd.grad(total, [inputs, *given, *network.parameters()])
+        return [values, *states, *gradients]
 
-    ours = outcome(lambda packed: run_packed(network, packed))
-    for one, other in zip(ours, outcome(network), strict=True):
+    ours = outcome(lambda: run_recurrent(network, inputs, mask, start))
+    for one, other in zip(ours, outcome(torch_run), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-def test_dropout_between_the_layers_of_a_packed_run_is_that_of_training():
+@KINDS
+def test_without_a_mask_all_inputs_are_real(kind):
+    network = kind(5, 4, num_layers=2, batch_first=True)
+    inputs = torch.randn(3, 7, 5)
+    outputs, last = run_recurrent(network, inputs)
+    theirs, state = network(inputs)
+    torch.testing.assert_close(outputs, theirs)
+    torch.testing.assert_close(last.hidden, of_torch(state).hidden)
+
+
+@KINDS
+def test_step_by_step_is_the_whole_run(kind):
+    network = kind(5, 4, num_layers=2, batch_first=True)
+    inputs = torch.randn(3, 7, 5)
+    outputs, last = run_recurrent(network, inputs)
+    cell = torch.zeros(3, 2, 2, 4) if kind is nn.LSTM else None
+    state = RecurrentState(torch.zeros(3, 2, 2, 4), cell)  # two hypotheses of each sentence
+    for place in range(7):
+        given = torch.stack((inputs[:, place], torch.randn(3, 5)), dim=1)
+        found, state = step_recurrent(network, given, state)
+        if place < 6:  # the second hypothesis takes a way of its own and must not disturb
+            torch.testing.assert_close(found[:, 0], outputs[:, place])
+    torch.testing.assert_close(state.hidden[:, 0], last.hidden)
+    if cell is not None:
+        torch.testing.assert_close(state.cell[:, 0], last.cell)
+
+
+def test_dropout_between_the_layers_is_that_of_training():
     network = nn.GRU(3, 4, num_layers=2, dropout=0.5, batch_first=True)
-    packed = pack_padded_sequence(torch.randn(2, 5, 3), torch.tensor([5, 2]), batch_first=True)
-    one, other = (run_packed(network, packed)[0].data for _ in range(2))
+    inputs = torch.randn(2, 5, 3)
+    one, other = (run_recurrent(network, inputs)[0] for _ in range(2))
     assert not torch.equal(one, other)
     network.eval()
-    one, other = (run_packed(network, packed)[0].data for _ in range(2))
+    one, other = (run_recurrent(network, inputs)[0] for _ in range(2))
     assert torch.equal(one, other)
-    torch.testing.assert_close(one, network(packed)[0].data)
+    torch.testing.assert_close(one, network(inputs)[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ def visible(token: str) -> str:
 
 
 def attention_figure(sample: TranslationSample) -> Figure:
-    """Draw attention (T, S), or one panel per head of (H, T, S).
+    """Draw attention (T, S), or of (layers, heads, T, S) a row of panels per layer.
 
     Source tokens stand on the x axis from left to right, produced tokens on the y axis from top to
     bottom. A cell is one weight, not interpolated, on a fixed scale from 0 to 1. Below stands the
@@ -59,16 +58,15 @@ def attention_figure(sample: TranslationSample) -> Figure:
         ValueError: without attention, or when its shape is not that of the tokens.
     """
     weights = _weights(sample)
-    heads, height, width = weights.shape
-    columns = math.ceil(math.sqrt(heads))
-    rows = math.ceil(heads / columns)
+    rows, columns, height, width = weights.shape
     x_labels = [visible(token) for token in sample.source_tokens[:width]]
     y_labels = [visible(token) for token in sample.target_tokens[:height]]
     note = _note(sample, height, width)
 
     # Cells are as large as a label needs (0.17), larger in small maps, smaller with many heads.
     cell = min(max(4.0 / max(height, width), 0.17), 0.4, 16.0 / (columns * width))
-    gap = 0.15 if heads == 1 else LINE * 1.6
+    panels = rows * columns
+    gap = 0.15 if panels == 1 else LINE * 1.6
     left = LINE * 1.6 + CHARACTER * max(map(len, y_labels))
     top = LINE * 2.0 + max(LINE, CHARACTER * max(map(len, x_labels)))
     right = left + columns * (cell * width + gap) - gap
@@ -76,19 +74,25 @@ def attention_figure(sample: TranslationSample) -> Figure:
     page_width = max(right + 0.75, left + CHARACTER * (min(len(note), NOTE_LENGTH) + 1))
     page = _Page(page_width, bottom + LINE * 1.8)
 
-    for head in range(heads):
-        row, column = divmod(head, columns)
+    for row, column in np.ndindex(rows, columns):
         x, y = left + column * (cell * width + gap), top + row * (cell * height + gap)
         axes = page.axes(x, y, cell * width, cell * height)
         image = axes.imshow(
-            weights[head], cmap=COLOURS, vmin=0.0, vmax=1.0, interpolation="nearest", aspect="auto"
+            weights[row, column],
+            cmap=COLOURS,
+            vmin=0.0,
+            vmax=1.0,
+            interpolation="nearest",
+            aspect="auto",
         )
         _rule(axes, height, width)
         size = min(FONT_SIZE, cell * 72 * 0.75)
         _label(axes.xaxis, x_labels if row == 0 else [], size)
         _label(axes.yaxis, y_labels if column == 0 else [], size)
-        if heads > 1:
-            axes.set_xlabel(f"head {head + 1}", fontsize=FONT_SIZE, color=FAINT, labelpad=3)
+        if panels > 1:
+            name = f"layer {row + 1}" + (f", head {column + 1}" if columns > 1 else "")
+            name = name if len(name) * CHARACTER < cell * width else f"{row + 1}.{column + 1}"
+            axes.set_xlabel(name, fontsize=FONT_SIZE, color=FAINT, labelpad=3)
 
     page.text(left, LINE * 0.9, "source →", va="center", color=FAINT)
     page.text(LINE * 0.7, top, "← produced", rotation=90, va="top", ha="center", color=FAINT)
@@ -120,18 +124,18 @@ class _Page:
 
 
 def _weights(sample: TranslationSample) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Attention as (H, T, S), cut to what is drawn, compared with the tokens."""
+    """Attention as (layers, heads, T, S), cut to what is drawn, compared with the tokens."""
     if sample.attention is None:
         raise ValueError("this sample has no attention to draw")
     attention = sample.attention.detach().float().cpu()
     expected = (len(sample.target_tokens), len(sample.source_tokens))
-    if attention.dim() not in (2, 3) or tuple(attention.shape[-2:]) != expected or 0 in expected:
+    if attention.dim() not in (2, 4) or tuple(attention.shape[-2:]) != expected or 0 in expected:
         raise ValueError(
-            f"attention must be (T, S) or (H, T, S) with (T, S) = {expected}, the number of "
-            f"produced and source tokens, but is {tuple(attention.shape)}"
+            f"attention must be (T, S) or (layers, heads, T, S) with (T, S) = {expected}, the "
+            f"number of produced and source tokens, but is {tuple(attention.shape)}"
         )
-    heads = attention if attention.dim() == 3 else attention[None]
-    return heads[:, :MAX_TOKENS, :MAX_TOKENS].numpy()  # type: ignore[no-any-return]
+    maps = attention if attention.dim() == 4 else attention[None, None]
+    return maps[..., :MAX_TOKENS, :MAX_TOKENS].numpy()  # type: ignore[no-any-return]
 
 
 def _rule(axes: Axes, height: int, width: int) -> None:

@@ -32,7 +32,7 @@ class TranslationSample:
         exact: whether it is the reference, as far as the vocabulary can write it.
         source_tokens: the S tokens that the model read.
         target_tokens: the T tokens that it produced, EOS included where reached.
-        attention: (T, S) or, with heads, (H, T, S); each row sums to 1. None without attention.
+        attention: (T, S), or (layers, heads, T, S); each row sums to 1. None without attention.
     """
 
     source: str

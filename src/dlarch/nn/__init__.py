@@ -15,7 +15,14 @@ from dlarch.nn.initializers import (
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
-from dlarch.nn.recurrent import gru_update, lstm_update, run_packed
+from dlarch.nn.positions import LearnedPositions, SinusoidalPositions
+from dlarch.nn.recurrent import (
+    RecurrentState,
+    gru_update,
+    lstm_update,
+    run_recurrent,
+    step_recurrent,
+)
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
 
 __all__ = [
@@ -30,11 +37,14 @@ __all__ = [
     "He",
     "Initializer",
     "LeCun",
+    "LearnedPositions",
     "Maxout",
     "MultiHeadAttention",
     "OneHotLoss",
     "PseudoHuberLoss",
     "RMSELoss",
+    "RecurrentState",
+    "SinusoidalPositions",
     "attention_weights",
     "cut_off",
     "default_initializer",
@@ -46,6 +56,7 @@ __all__ = [
     "lstm_update",
     "make_activation",
     "make_basis",
-    "run_packed",
+    "run_recurrent",
+    "step_recurrent",
     "units_before",
 ]

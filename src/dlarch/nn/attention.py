@@ -89,11 +89,16 @@ class MultiHeadAttention(nn.Module):
             with_weights: give the weights back too.
         """
         if memory is None:
-            parts = F.linear(queries, self.in_weight, self.in_bias).chunk(3, dim=-1)
-            query, keys, values = (self._per_head(part) for part in parts)
+            query, keys, values = self.parts(queries)
         else:
             query, (keys, values) = self.queries(queries), self.keys_and_values(memory)
         return self.attend(query, keys, values, mask, causal, with_weights)
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of self-attention, (B, T, E) to (B, heads, T, D) each."""
+        parts = F.linear(x, self.in_weight, self.in_bias).chunk(3, dim=-1)
+        query, keys, values = (self._per_head(part) for part in parts)
+        return query, keys, values
 
     def queries(self, queries: Tensor) -> Tensor:
         """Queries (B, T, E) per head, (B, heads, T, D)."""

@@ -103,12 +103,14 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
     """Draw the weights of all linear, convolutional, recurrent and attention layers anew.
 
     The gates of a recurrent layer and the projections of attention are drawn one by one. Biases
-    and embeddings stay as they are: with all biases 0, the bends of all units would lie in one
-    point at first.
+    and embeddings, a layer tied to one among them, stay as they are: with all biases 0, the bends
+    of all units would lie in one point at first.
     """
+    embeddings = [each.weight for each in module.modules() if isinstance(each, nn.Embedding)]
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
-            initializer(layer.weight)
+            if not any(layer.weight is embedding for embedding in embeddings):
+                initializer(layer.weight)
         elif isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             for name, weight in layer.named_parameters():
                 for gate in weight.split(layer.hidden_size) if "weight" in name else ():

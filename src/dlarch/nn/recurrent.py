@@ -6,10 +6,14 @@ order of the gates is that of `torch.nn.GRUCell` and `torch.nn.LSTMCell`, so tha
 can be used as they are.
 """
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
 def gru_update(input_gates: Tensor, hidden_gates: Tensor, hidden: Tensor) -> Tensor:
@@ -53,41 +57,110 @@ def lstm_update(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     return output.sigmoid() * new_cell.tanh(), new_cell
 
 
-def run_packed(network: nn.GRU | nn.LSTM, packed: PackedSequence) -> tuple[PackedSequence, Tensor]:
-    """Run a recurrent network over sequences of different lengths.
+class RecurrentState(NamedTuple):
+    """What recurrent layers know after a step.
 
-    The result is that of `network(packed)`. On a CPU, torch's own backward pass copies the gates of
-    all steps at each step; here the time grows with the length, not with its square.
+    Attributes:
+        hidden: (..., L, N), the state of each layer and direction, in torch's order.
+        cell: the same of an LSTM's cells; None for a GRU.
+    """
+
+    hidden: Tensor
+    cell: Tensor | None
+
+
+def run_recurrent(
+    network: nn.GRU | nn.LSTM,
+    inputs: Tensor,
+    mask: Tensor | None = None,
+    start: RecurrentState | None = None,
+) -> tuple[Tensor, RecurrentState]:
+    """Run a recurrent network over whole sequences, of different lengths with a mask.
+
+    The result is that of `network` on packed sequences. On a CPU, torch's own backward pass copies
+    the gates of all steps at each step; here the time grows with the length, not with its square.
 
     Args:
-        network: of any number of layers, in one direction or both.
-        packed: B sequences of vectors.
+        network: batch first, of any number of layers, in one direction or both.
+        inputs: (B, T, F).
+        mask: (B, T), True on real inputs, which come first; all are real when not given.
+        start: (B, L, N), the state before the first step; zeros when not given.
 
     Returns:
-        Outputs of all steps, packed, and the last hidden states (layers x directions, B, N), of
-        which an LSTM's cell states are left out.
+        Outputs (B, T, N), or (B, T, 2N) in both directions, zero where the mask is False; and the
+        last real states (B, L, N).
     """
-    if packed.data.is_cuda:
-        outputs, last = network(packed)
-        return outputs, last[0] if isinstance(last, tuple) else last
+    count, length = inputs.shape[:2]
+    lengths = mask.sum(1).cpu() if mask is not None else torch.full((count,), length)
+    packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=mask is None)
+    given = None
+    if start is not None:
+        given = tuple(part.transpose(0, 1) for part in start if part is not None)
+    if inputs.is_cuda:
+        first = given if given is None or isinstance(network, nn.LSTM) else given[0]
+        found, last = network(packed, first)
+        states = last if isinstance(last, tuple) else (last,)
+    else:
+        found, states = _run_packed(network, packed, given)
+    outputs, _ = pad_packed_sequence(found, batch_first=True, total_length=length)
+    hidden, *cell = (state.transpose(0, 1) for state in states)
+    return outputs, RecurrentState(hidden, cell[0] if cell else None)
+
+
+def step_recurrent(
+    network: nn.GRU | nn.LSTM, inputs: Tensor, state: RecurrentState
+) -> tuple[Tensor, RecurrentState]:
+    """One step of a network of one direction, for each of K hypotheses.
+
+    Args:
+        network: batch first, of any number of layers.
+        inputs: (B, K, F).
+        state: (B, K, L, N).
+
+    Returns:
+        Outputs of the top layer (B, K, N), and the states after the step.
+    """
+    size = inputs.shape[:2]
+    # Contiguous, since that is what torch's recurrent layers ask for.
+    parts = [part.flatten(0, 1).transpose(0, 1).contiguous() for part in state if part is not None]
+    given = tuple(parts) if isinstance(network, nn.LSTM) else parts[0]
+    outputs, last = network(inputs.flatten(0, 1)[:, None], given)
+    states = last if isinstance(last, tuple) else (last,)
+    hidden, *cell = (part.transpose(0, 1).unflatten(0, size) for part in states)
+    return outputs[:, 0].unflatten(0, size), RecurrentState(hidden, cell[0] if cell else None)
+
+
+def _run_packed(
+    network: nn.GRU | nn.LSTM, packed: PackedSequence, start: tuple[Tensor, ...] | None
+) -> tuple[PackedSequence, tuple[Tensor, ...]]:
+    """What `network(packed, start)` gives; states (L, B, N), of an LSTM also its cells."""
     data, sizes = packed.data, packed.batch_sizes.tolist()
-    finals: list[Tensor] = []
+    if start is not None and packed.sorted_indices is not None:
+        start = tuple(part[:, packed.sorted_indices] for part in start)
+    finals: list[tuple[Tensor, ...]] = []
     for layer in range(network.num_layers):
         if layer > 0 and network.dropout:
             data = F.dropout(data, network.dropout, network.training)
-        directions = [f"_l{layer}", f"_l{layer}_reverse"][: 1 + network.bidirectional]
-        found = [_run_direction(network, data, sizes, name) for name in directions]
-        data = torch.cat([outputs for outputs, _ in found], dim=-1)
-        finals += [final for _, final in found]
-    last = torch.stack(finals)
+        outputs = []
+        for direction in ("", "_reverse")[: 1 + network.bidirectional]:
+            first = None if start is None else tuple(part[len(finals)] for part in start)
+            found, final = _run_direction(network, data, sizes, f"_l{layer}{direction}", first)
+            outputs.append(found)
+            finals.append(final)
+        data = torch.cat(outputs, dim=-1) if network.bidirectional else outputs[0]
+    states = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
     if packed.unsorted_indices is not None:
-        last = last[:, packed.unsorted_indices]
-    return packed._replace(data=data), last
+        states = tuple(part[:, packed.unsorted_indices] for part in states)
+    return packed._replace(data=data), states
 
 
 def _run_direction(
-    network: nn.GRU | nn.LSTM, data: Tensor, sizes: list[int], name: str
-) -> tuple[Tensor, Tensor]:
+    network: nn.GRU | nn.LSTM,
+    data: Tensor,
+    sizes: list[int],
+    name: str,
+    start: tuple[Tensor, ...] | None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One layer in one direction: outputs of all steps, and the last states, longest first.
 
     Args:
@@ -95,6 +168,7 @@ def _run_direction(
         data: (sum of sizes, F), the inputs, step after step.
         sizes: sequences that have each step, falling.
         name: of the direction's parameters.
+        start: the first states (B, N), longest first; zeros when not given.
     """
     weight_ih, weight_hh = (getattr(network, f"weight_{part}{name}") for part in ("ih", "hh"))
     bias_ih, bias_hh = (
@@ -105,25 +179,30 @@ def _run_direction(
     backward = name.endswith("_reverse")
     is_lstm = isinstance(network, nn.LSTM)
     input_gates = F.linear(data, weight_ih, bias_ih).split(sizes)
-    first = sizes[-1] if backward else sizes[0]
-    hidden = cell = input_gates[0].new_zeros(first, network.hidden_size)  # autocast's type
+    if start is None:
+        # In autocast's type.
+        zeros = input_gates[0].new_zeros(sizes[0], network.hidden_size)
+        start = (zeros, zeros) if is_lstm else (zeros,)
+    begun = sizes[-1] if backward else sizes[0]
+    state = tuple(part[:begun] for part in start)
     outputs: list[Tensor] = []
-    ended: list[Tensor] = []
+    ended: list[tuple[Tensor, ...]] = []
     order = range(len(sizes))
     for step in reversed(order) if backward else order:
-        begin = sizes[step] - len(hidden)  # sequences that begin here, or end (when negative)
-        if begin > 0:
-            hidden, cell = F.pad(hidden, (0, 0, 0, begin)), F.pad(cell, (0, 0, 0, begin))
-        elif begin < 0:
-            hidden, final = hidden.split((sizes[step], -begin))
-            ended.append(final)
-            cell = cell[: sizes[step]]
-        gates = F.linear(hidden, weight_hh, bias_hh)
+        size, before = sizes[step], len(state[0])
+        if size > before:  # sequences that begin here
+            pairs = zip(state, start, strict=True)
+            state = tuple(torch.cat((part, first[before:size])) for part, first in pairs)
+        elif size < before:  # some have ended
+            ended.append(tuple(part[size:] for part in state))
+            state = tuple(part[:size] for part in state)
+        gates = F.linear(state[0], weight_hh, bias_hh)
         if is_lstm:
-            hidden, cell = lstm_update(input_gates[step] + gates, cell)
+            state = lstm_update(input_gates[step] + gates, state[1])
         else:
-            hidden = gru_update(input_gates[step], gates, hidden)
-        outputs.append(hidden)
+            state = (gru_update(input_gates[step], gates, state[0]),)
+        outputs.append(state[0])
     if backward:
         outputs.reverse()
-    return torch.cat(outputs), torch.cat((hidden, *reversed(ended)))
+    lasts = zip(state, *reversed(ended), strict=True)
+    return torch.cat(outputs), tuple(torch.cat(parts) for parts in lasts)

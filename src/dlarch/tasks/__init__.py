@@ -11,12 +11,14 @@ from dlarch.tasks.closed_form import ClosedForm
 from dlarch.tasks.examples import training_batches
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.supervised import Prediction, Supervised
+from dlarch.tasks.teacher_forcing import TeacherForcing
 from dlarch.tasks.translation import Translation, TranslationOutput
-from dlarch.tasks.translator import DecoderOutput
+from dlarch.tasks.translator import DecoderOutput, DecoderStep
 
 __all__ = [
     "ClosedForm",
     "DecoderOutput",
+    "DecoderStep",
     "InitializerCallable",
     "LossCallable",
     "Moments",
@@ -25,6 +27,7 @@ __all__ = [
     "SchedulerCallable",
     "Supervised",
     "Task",
+    "TeacherForcing",
     "Translation",
     "TranslationOutput",
     "training_batches",

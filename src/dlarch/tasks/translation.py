@@ -26,6 +26,7 @@ from dlarch.tasks.base import (
 )
 from dlarch.tasks.losses import check_loss
 from dlarch.tasks.metrics import CorpusBleu, Ratio
+from dlarch.tasks.teacher_forcing import TeacherForcing, sampled_features
 from dlarch.tasks.translator import Translator
 
 DECODED_IN_VALIDATION = 1000
@@ -48,6 +49,7 @@ class Translation(Translator):
         scheduler: called with the optimizer.
         pictures: draw attention and translations at each validation.
         initializer: of the weights; torch's own when not given.
+        teacher_forcing: share of training steps that are fed the reference.
     """
 
     batch_type = TranslationBatch
@@ -61,11 +63,13 @@ class Translation(Translator):
         scheduler: SchedulerCallable | None = None,
         pictures: bool = True,
         initializer: InitializerCallable | None = None,
+        teacher_forcing: TeacherForcing = TeacherForcing(),  # noqa: B008
     ) -> None:
         super().__init__(
             optimizer=optimizer, scheduler=scheduler, pictures=pictures, initializer=initializer
         )
         self.loss = loss
+        self.teacher_forcing = teacher_forcing.checked()
         self._fixed: list[TranslationBatch] = []
 
     @classmethod
@@ -89,27 +93,19 @@ class Translation(Translator):
 
     # ---- training
 
-    def teacher_forcing(self) -> float:
-        """Share of fed tokens that are the reference at this optimizer step."""
-        options = self.hparams
-        start = float(options.get("teacher_forcing", 1.0))
-        end = options.get("teacher_forcing_end")
-        if end is None:
-            return start
-        steps = max(1, int(options["teacher_forcing_steps"]))
-        done = min(1.0, self.trainer.global_step / steps)
-        return start + (float(end) - start) * done
-
     def training_step(self, batch: Sequence[Any], _: int) -> Tensor:
         """Mean loss of the batch's real tokens."""
         pairs = TranslationBatch(*batch)
-        logits, targets = self._predict(pairs, self.teacher_forcing())
+        logits, targets = self._predict(pairs, self.teacher_forcing.share(self.trainer.global_step))
         return self.mean_loss(self.loss(logits, targets) * len(targets), len(targets))
 
-    def _predict(self, pairs: TranslationBatch, teacher_forcing: float) -> tuple[Tensor, Tensor]:
+    def _predict(self, pairs: TranslationBatch, share: float = 1.0) -> tuple[Tensor, Tensor]:
         """Logits (n, V) and targets (n,) of the batch's n real tokens."""
-        memory = self.encode(pairs.source)
-        features = self.decode(pairs.target[:, :-1], memory, teacher_forcing).features
+        memory, fed = self.encode(pairs.source), pairs.target[:, :-1]
+        if share < 1.0:
+            features = sampled_features(self, fed, memory, share)
+        else:
+            features = self.decode(fed, memory).features
         real = pairs.target_mask[:, 1:]
         return self.project(features[real]), pairs.target[:, 1:][real]
 
@@ -153,7 +149,7 @@ class Translation(Translator):
         self._keep_fixed(pairs)
 
     def _score_forced(self, pairs: TranslationBatch) -> None:
-        logits, targets = self._predict(pairs, 1.0)
+        logits, targets = self._predict(pairs)
         total = F.cross_entropy(logits.float(), targets, reduction="sum")
         count = float(len(targets))
         self._metrics["loss"].update(total, count)
@@ -239,14 +235,17 @@ class Translation(Translator):
         samples: list[tuple[int, TranslationSample]] = []
         for pairs in self._fixed:
             # After a test the Trainer has taken the model back to the CPU.
-            found = self.search(pairs.source.to(self.device), return_attention=True)
-            texts, ids = self._texts(found.tokens[:, 0]), found.tokens[:, 0].cpu()
+            source_ids = pairs.source.to(self.device)
+            found = self.search(source_ids).tokens[:, 0]
+            fed = F.pad(found[:, :-1], (1, 0), value=BOS)
+            maps = self.attention_maps(source_ids, fed)
+            texts, ids = self._texts(found), found.cpu()
             for row, translation in enumerate(texts):
                 length = int((ids[row] != PAD).sum())
                 source = pairs.source[row][pairs.source_mask[row]].cpu()
-                attention = found.attention
-                if attention is not None:
-                    attention = attention[row, 0, :length, : len(source)].float().cpu()
+                attention = None
+                if maps is not None:
+                    attention = maps[row, ..., :length, : len(source)].float().cpu()
                 reference = (pairs.target_text or self._texts(pairs.target))[row]
                 samples.append(
                     (

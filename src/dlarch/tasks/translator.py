@@ -27,15 +27,26 @@ class DecoderOutput(NamedTuple):
     attention: Tensor | None
 
 
+class DecoderStep(NamedTuple):
+    """Features (B, K, F) of one step, the state after it, and attention (B, K, S), or None."""
+
+    features: Tensor
+    state: Any
+    attention: Tensor | None
+
+
 class Translator(Task):
     """Searches for the best target of a source, one token at a time.
 
-    A model offers `encode`, `first_state`, `decode`, `step` and `project`: `decode` writes a known
-    target in one go, `step` one token for each hypothesis; both go on to logits by `project`, so
-    that the loss can leave padding out of the largest product.
+    A model offers `encode`, `first_state`, `decode`, `advance` and `project`: `decode` writes a
+    known target in one go, `advance` one token for each hypothesis; both go on to logits by
+    `project`, so that the loss can leave padding out of the largest product.
     """
 
     processor: TranslationProcessor | None
+
+    longest: int | None = None
+    """Tokens that a target can have at most, if the model has a limit."""
 
     # ---- what a model defines
 
@@ -48,16 +59,25 @@ class Translator(Task):
         """The decoder's state before the first token: tensors that lead with (B, 1)."""
 
     @abstractmethod
-    def decode(self, target: Tensor, memory: Any, teacher_forcing: float = 1.0) -> DecoderOutput:
+    def decode(self, target: Tensor, memory: Any, with_attention: bool = False) -> DecoderOutput:
         """Feed a known target (B, T), one prediction per token fed."""
 
     @abstractmethod
-    def step(self, token: Tensor, state: Any, memory: Any) -> StepOutput:
+    def advance(self, token: Tensor, state: Any, memory: Any) -> DecoderStep:
         """Feed one token per hypothesis, (B, K)."""
 
     @abstractmethod
     def project(self, features: Tensor) -> Tensor:
         """Features (..., F) to logits (..., V)."""
+
+    def attention_maps(self, source: Tensor, target: Tensor) -> Tensor | None:
+        """What each token of a target looked at: (B, T, S), or (B, layers, heads, T, S)."""
+        return self.decode(target, self.encode(source), with_attention=True).attention
+
+    def step(self, token: Tensor, state: Any, memory: Any) -> StepOutput:
+        """Feed one token per hypothesis, (B, K), and predict the next."""
+        features, state, attention = self.advance(token, state, memory)
+        return StepOutput(self.project(features), state, attention)
 
     # ---- translating
 
@@ -84,12 +104,10 @@ class Translator(Task):
             OptionError: an option outside its range.
         """
         _check_options(beam, length_penalty, n_best, temperature)
+        max_length = self._max_length(max_length)
         memory = self.encode(source)
         state = self.first_state(memory)
         token = torch.full((len(source), 1), BOS, dtype=torch.long, device=source.device)
-        if max_length is None:
-            known = getattr(self.processor, "max_target_length", None)
-            max_length = known if known is not None else MAX_LENGTH
         options: dict[str, Any] = {"max_length": max_length, "return_attention": return_attention}
         if temperature > 0:
             return sample(
@@ -103,6 +121,17 @@ class Translator(Task):
                 length_penalty=length_penalty, n_best=n_best, **options,
             )  # fmt: skip
         return greedy(self, token, state, memory, **options)
+
+    def _max_length(self, asked: int | None) -> int:
+        if asked is not None:
+            if self.longest is not None and asked > self.longest:
+                raise OptionError(
+                    f"This model writes at most {self.longest} tokens, max_length is {asked}."
+                )
+            return asked
+        known = getattr(self.processor, "max_target_length", None)
+        usual = known if known is not None else MAX_LENGTH
+        return usual if self.longest is None else min(usual, self.longest)
 
     @torch.inference_mode()
     def translate(

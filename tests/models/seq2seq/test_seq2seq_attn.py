@@ -138,7 +138,7 @@ def test_one_token_at_a_time_equals_the_whole_target(cell, pairs):
     source, target = pairs
     model = make_model(cell=cell).eval()
     memory = model.encode(source)
-    whole = model.decode(target, memory)
+    whole = model.decode(target, memory, with_attention=True)
     state = model.first_state(memory)
     for step in range(target.shape[1]):
         output = model.step(target[:, step, None], state, memory)
@@ -188,47 +188,6 @@ def test_parameters_at_full_size_are_those_of_the_published_model():
     """The count of bentrevett's tutorial on Multi30k, lower-cased words of frequency 2."""
     model = Seq2SeqAttn(7853, 5893, embedding_size=256, encoder_size=512, hidden_size=512)
     assert sum(parameter.numel() for parameter in model.parameters()) == 20_518_405
-
-
-def test_without_teacher_forcing_the_model_reads_its_own_best_tokens(pairs):
-    source, target = pairs
-    model = make_model()
-    memory = model.encode(source)
-    output = model.decode(target, memory, teacher_forcing=0.0)
-    state, token, features = model.first_state(memory), target[:, :1], []
-    for _ in range(target.shape[1]):
-        logits, state, _ = model.step(token, state, memory)
-        features.append(logits[:, 0])
-        token = logits.argmax(-1)
-    torch.testing.assert_close(model.project(output.features), torch.stack(features, 1))
-    forced = model.decode(target, memory)
-    assert not torch.allclose(forced.features[:, -1], output.features[:, -1])
-
-
-def test_part_of_the_tokens_is_the_models_own(pairs):
-    """With half the reference fed, each later step reads one token or the other."""
-    source, target = pairs
-    model = make_model()
-    memory = model.encode(source)
-    n, h = SIZES["hidden_size"], SIZES["encoder_size"]
-    torch.manual_seed(3)
-    features = model.decode(target, memory, teacher_forcing=0.5).features
-    fed = features[..., n + 2 * h :]
-    guesses = model.project(features)[:, :-1].argmax(-1)
-    reference = torch.isclose(fed, model.target_embedding(target)).all(-1)
-    own = torch.isclose(fed[:, 1:], model.target_embedding(guesses)).all(-1)
-    assert reference[:, 0].all()
-    assert (reference[:, 1:] | own).all()
-    assert 0.2 < reference[:, 1:].float().mean() < 0.8
-
-
-def test_full_teacher_forcing_draws_no_random_numbers(pairs):
-    model = make_model()
-    before = torch.get_rng_state()
-    model.decode(pairs[1], model.encode(pairs[0]), teacher_forcing=1.0)
-    assert torch.equal(torch.get_rng_state(), before)
-    model.decode(pairs[1], model.encode(pairs[0]), teacher_forcing=0.9)
-    assert not torch.equal(torch.get_rng_state(), before)
 
 
 def test_tied_weights_are_one_tensor(pairs):

@@ -7,19 +7,19 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dlarch.decoding import StepOutput
 from dlarch.errors import OptionError
-from dlarch.nn import gru_update, lstm_update, run_packed
+from dlarch.nn import gru_update, lstm_update, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
     DecoderOutput,
+    DecoderStep,
     InitializerCallable,
     LossCallable,
     OptimizerCallable,
     SchedulerCallable,
+    TeacherForcing,
     Translation,
     TranslationOutput,
 )
@@ -149,12 +149,13 @@ class Seq2SeqAttn(Translation):
             scheduler=scheduler,
             initializer=initializer,
             pictures=pictures,
+            teacher_forcing=TeacherForcing(
+                teacher_forcing, teacher_forcing_end, teacher_forcing_steps
+            ),
         )
-        sizes = (embedding_size, encoder_size, hidden_size, encoder_layers, teacher_forcing_steps)
+        sizes = (embedding_size, encoder_size, hidden_size, encoder_layers)
         if min(*sizes, 1 if attention_size is None else attention_size) < 1:
-            raise OptionError("Sizes, layers and steps of seq2seq_attn must be at least 1.")
-        if not all(0.0 <= share <= 1.0 for share in (teacher_forcing, teacher_forcing_end or 0.0)):
-            raise OptionError("teacher_forcing and teacher_forcing_end are shares, 0 to 1.")
+            raise OptionError("Sizes and layers of seq2seq_attn must be at least 1.")
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec
 
@@ -191,21 +192,15 @@ class Seq2SeqAttn(Translation):
 
     def forward(self, source: Tensor, target: Tensor) -> TranslationOutput:
         """Logits of the token after each target token fed: (B, S), (B, T) -> (B, T, V)."""
-        features, attention = self.decode(target, self.encode(source))
+        features, attention = self.decode(target, self.encode(source), with_attention=True)
         return TranslationOutput(self.project(features), attention)
 
     def encode(self, source: Tensor) -> Memory:
         """Read the source, (B, S)."""
         mask = source != PAD
-        packed = pack_padded_sequence(
-            self.dropout(self.source_embedding(source)),
-            mask.sum(1).cpu(),
-            batch_first=True,
-            enforce_sorted=False,
-        )
-        packed_values, last = run_packed(self.encoder, packed)
-        values, _ = pad_packed_sequence(packed_values, batch_first=True, total_length=mask.shape[1])
-        both_ends = torch.cat((last[-2], last[-1]), dim=-1)
+        embedded = self.dropout(self.source_embedding(source))
+        values, last = run_recurrent(self.encoder, embedded, mask)
+        both_ends = last.hidden[:, -2:].flatten(1)
         return Memory(
             values=values,
             keys=self.key(values),
@@ -218,44 +213,28 @@ class Seq2SeqAttn(Translation):
         hidden = memory.start[:, None]
         return State(hidden, torch.zeros_like(hidden) if self.hparams.cell == "lstm" else None)
 
-    def decode(self, target: Tensor, memory: Memory, teacher_forcing: float = 1.0) -> DecoderOutput:
-        """Write a target whose tokens are known: (B, T) tokens fed, T predictions made.
-
-        With `teacher_forcing` < 1 that share of the fed tokens, drawn anew for each sentence and
-        step, is the reference; the others are the model's own best guesses (1506.03099).
-        """
-        state = self.first_state(memory)
-        recurrence = self.recurrence()
+    def decode(self, target: Tensor, memory: Memory, with_attention: bool = False) -> DecoderOutput:
+        """Write a target whose tokens are known: (B, T) tokens fed, T predictions made."""
+        state, recurrence = self.first_state(memory), self.recurrence()
         embedded = self.dropout(self.target_embedding(target))
-        fed = list(embedded.split(1, dim=1))
-        gates = list(self.input_gates(embedded).split(1, dim=1))
         steps: list[Step] = []
-        for at in range(target.shape[1]):
-            if at > 0 and teacher_forcing < 1.0:
-                guess = self.guess(steps[-1], fed[at - 1])
-                own = torch.rand(guess.shape, device=guess.device) >= teacher_forcing
-                token = torch.where(own, guess, target[:, at, None])
-                fed[at] = self.dropout(self.target_embedding(token))
-                gates[at] = self.input_gates(fed[at])
-            steps.append(self.advance(gates[at], state, memory, recurrence))
+        for gates in self.input_gates(embedded).split(1, dim=1):
+            steps.append(self.attend_and_update(gates, state, memory, recurrence))
             state = steps[-1].state
         hidden = torch.cat([step.state.hidden for step in steps], dim=1)
         context = torch.cat([step.context for step in steps], dim=1)
-        return DecoderOutput(
-            features=torch.cat((hidden, context, torch.cat(fed, dim=1)), dim=-1),
-            attention=torch.cat([step.attention for step in steps], dim=1),
-        )
+        attention = torch.cat([step.attention for step in steps], dim=1) if with_attention else None
+        return DecoderOutput(torch.cat((hidden, context, embedded), dim=-1), attention)
 
-    def step(self, token: Tensor, state: State, memory: Memory) -> StepOutput:
-        """Feed one token to each hypothesis, (B, K); predict the next, logits (B, K, V)."""
-        embedded = self.target_embedding(token)
-        state, context, attention = self.advance(
-            self.input_gates(embedded), state, memory, self.recurrence()
-        )
+    def advance(self, token: Tensor, state: State, memory: Memory) -> DecoderStep:
+        """Feed one token to each hypothesis, (B, K)."""
+        embedded = self.dropout(self.target_embedding(token))
+        gates = self.input_gates(embedded)
+        state, context, attention = self.attend_and_update(gates, state, memory, self.recurrence())
         features = torch.cat((state.hidden, context, embedded), dim=-1)
-        return StepOutput(self.project(features), state, attention)
+        return DecoderStep(features, state, attention)
 
-    def advance(
+    def attend_and_update(
         self, input_gates: Tensor, state: State, memory: Memory, recurrence: Recurrence
     ) -> Step:
         """One step of the decoder: attend, then update the state.
@@ -302,9 +281,3 @@ class Seq2SeqAttn(Translation):
         """Features (..., N + 2H + E) to logits (..., V)."""
         logits: Tensor = self.output(self.bridge(self.dropout(features)))
         return logits
-
-    @torch.no_grad()
-    def guess(self, step: Step, fed: Tensor) -> Tensor:
-        """The model's own best token after a step that was fed an embedded token, (B, 1)."""
-        features = torch.cat((step.state.hidden, step.context, fed), dim=-1)
-        return self.project(features).argmax(-1)
