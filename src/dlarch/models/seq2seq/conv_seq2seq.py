@@ -283,8 +283,10 @@ class ConvSeq2Seq(Translation):
 
     def gated(self, layer: nn.Module, window: Tensor) -> Tensor:
         """A gated convolution: (..., T + k - 1, N) to (..., T, N)."""
-        maps = layer(self.dropout(window).transpose(1, 2))
-        return F.glu(maps, dim=1).transpose(1, 2)
+        # One product of the windows side by side is faster than a convolution on a CPU.
+        windows = self.dropout(window).unfold(1, self.hparams.kernel_size, 1).flatten(2)
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        return F.glu(F.linear(windows, weight.flatten(1), bias), dim=-1)
 
     def project(self, features: Tensor) -> Tensor:
         """Features (..., E) to logits (..., V)."""
