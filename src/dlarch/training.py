@@ -6,7 +6,8 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite
@@ -289,13 +290,10 @@ def _averaged(trainer: L.Trainer, model: Any, data: Any, score: Any) -> tuple[Pa
     if path is None:
         return None
     before = dict(trainer.callback_metrics)
-    loggers, trainer.loggers = trainer.loggers, []  # this is no point of the curves
-    try:
+    with _unlogged(trainer):  # this is no point of the curves
         trainer.validate(
             model, datamodule=data, ckpt_path=str(path), verbose=False, weights_only=True
         )
-    finally:
-        trainer.loggers = loggers
     found = trainer.callback_metrics[monitor].clone()
     logger.info("Averaged checkpoints have %s %.5g, the best one %.5g.", monitor, found, score)
     if found > score if trainer.checkpoint_callback.mode == "max" else found < score:  # type: ignore[union-attr]
@@ -314,22 +312,32 @@ def _test(trainer: L.Trainer, model: Any, data: Any, checkpoint: Path | None) ->
     )
 
 
+@contextmanager
+def _unlogged(trainer: L.Trainer) -> Iterator[None]:
+    """Hide the loggers for a while."""
+    loggers, trainer.loggers = trainer.loggers, []
+    try:
+        yield
+    finally:
+        trainer.loggers = loggers
+
+
 def _score_train(
     trainer: L.Trainer, model: Any, data: Any, checkpoint: Path | None
 ) -> dict[str, float]:
     """Test on the training split, which no logger shall take for the test's."""
-    loggers, trainer.loggers = trainer.loggers, []
     data.test_split = "train"
     try:
-        _test(trainer, model, data, checkpoint)
+        with _unlogged(trainer):
+            _test(trainer, model, data, checkpoint)
     finally:
-        trainer.loggers, data.test_split = loggers, "test"
+        data.test_split = "test"
     scores = {
         name.replace("test/", "train/", 1): value
         for name, value in _scalars(trainer).items()
         if name.startswith("test/")
     }
-    for logger in loggers:  # the loss has a curve of that name, of the steps
+    for logger in trainer.loggers:  # the loss has a curve of that name, of the steps
         told = {name: value for name, value in scores.items() if name != "train/loss"}
         logger.log_metrics(told, step=trainer.global_step)
     return scores

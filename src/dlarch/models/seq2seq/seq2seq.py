@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
+from dlarch.decoding import map_tensors
 from dlarch.errors import OptionError
 from dlarch.nn import RecurrentState, run_recurrent, step_recurrent
 from dlarch.registry import register_model
@@ -136,9 +137,7 @@ class Seq2Seq(Translation):
 
     def first_state(self, memory: Memory) -> RecurrentState:
         """The state before the first token, (B, 1, L, N)."""
-        hidden, cell = memory.last
-        assert cell is not None
-        return RecurrentState(hidden[:, None], cell[:, None])
+        return map_tensors(lambda part: part[:, None], memory.last)
 
     def decode(self, target: Tensor, memory: Memory, with_attention: bool = False) -> DecoderOutput:
         """Write a target whose tokens are known: (B, T) tokens fed, T predictions made."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
+from dlarch.decoding import map_tensors
 from dlarch.errors import OptionError
 from dlarch.nn import RecurrentState, run_recurrent, step_recurrent
 from dlarch.registry import register_model
@@ -187,19 +188,15 @@ class Seq2SeqLuong(Translation):
         embedded = self.dropout(self.source_embedding(source))
         values, last = run_recurrent(self.encoder, embedded, mask)
         if self.hparams.bidirectional:
-            hidden, cell = last
-            last = RecurrentState(
-                _side_by_side(hidden), None if cell is None else _side_by_side(cell)
-            )
+            last = map_tensors(_side_by_side, last)
         keys = values if self.hparams.score == "dot" else self.key(values)
         return Memory(values, keys, mask, last)
 
     def first_state(self, memory: Memory) -> State:
         """The state before the first token, with K = 1."""
-        hidden, cell = memory.last
-        attentional = torch.zeros_like(hidden[:, -1:]) if self.hparams.input_feeding else None
-        start = RecurrentState(hidden[:, None], None if cell is None else cell[:, None])
-        return State(start, attentional)
+        start = map_tensors(lambda part: part[:, None], memory.last)
+        fed = torch.zeros_like(memory.last.hidden[:, -1:]) if self.hparams.input_feeding else None
+        return State(start, fed)
 
     def decode(self, target: Tensor, memory: Memory, with_attention: bool = False) -> DecoderOutput:
         """Write a target whose tokens are known: (B, T) tokens fed, T predictions made."""
