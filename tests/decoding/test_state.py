@@ -3,7 +3,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dlarch.decoding import expand, has_tensors, reorder, select
+from dlarch.decoding import PerSentence, expand, has_tensors, reorder, select
 
 
 class Cache(NamedTuple):
@@ -51,6 +51,18 @@ def test_expand_copies_so_that_one_hypothesis_can_be_written_in_place() -> None:
     wide.keys[:, 1] = -1
     assert torch.equal(wide.keys[:, 0], state.keys[:, 0])
     assert torch.equal(state.keys, example(count=1).keys)
+
+
+def test_what_hypotheses_share_stays_when_they_move_and_goes_with_its_sentence() -> None:
+    shared = PerSentence((torch.randn(3, 2), None))
+    own = torch.arange(3).view(3, 1)
+    many = expand((own, shared), 4)
+    assert many[0].shape == (3, 4)
+    moved = reorder(many, torch.zeros(3, 2, dtype=torch.long))
+    assert moved[0].shape == (3, 2)
+    assert moved[1] is many[1] is shared
+    rows = torch.tensor([2, 0])
+    assert torch.equal(select(moved, rows)[1].shared[0], shared.shared[0][rows])
 
 
 def test_has_tensors_looks_into_the_nest() -> None:

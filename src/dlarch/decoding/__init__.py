@@ -6,10 +6,11 @@ A model offers `step` (see `StepModel`) with an explicit state; everything else 
 from dlarch.decoding.beam import beam_search
 from dlarch.decoding.protocol import Hypotheses, StepModel, StepOutput
 from dlarch.decoding.sampling import draw, greedy, sample
-from dlarch.decoding.state import expand, has_tensors, map_tensors, reorder, select
+from dlarch.decoding.state import PerSentence, expand, has_tensors, map_tensors, reorder, select
 
 __all__ = [
     "Hypotheses",
+    "PerSentence",
     "StepModel",
     "StepOutput",
     "beam_search",

@@ -6,12 +6,21 @@ What is not a tensor (None, a number) belongs to the whole batch and is handed o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 Nested = TypeVar("Nested")
+
+
+class PerSentence(NamedTuple):
+    """A part of a state that the hypotheses of a sentence share: nested tensors (B, ...).
+
+    It stays where it is when hypotheses change places.
+    """
+
+    shared: Any
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], nested: Nested) -> Nested:
@@ -35,7 +44,7 @@ def reorder(state: Nested, index: Tensor) -> Nested:
     """Gather hypotheses: every tensor (B, K, ...) becomes (B, K', ...).
 
     Args:
-        state: nested tensors that lead with (B, K).
+        state: nested tensors that lead with (B, K), but for those in a `PerSentence`.
         index: (B, K') positions in 0..K-1, repeats allowed.
     """
     size, count = index.shape
@@ -47,7 +56,7 @@ def reorder(state: Nested, index: Tensor) -> Nested:
         moved = tensor.flatten(0, 1).index_select(0, rows)
         return moved.view(size, count, *tensor.shape[2:])
 
-    return map_tensors(gather, state)
+    return _map(gather, state, shared=False)  # type: ignore[no-any-return]
 
 
 def select(nested: Nested, rows: Tensor) -> Nested:
@@ -60,15 +69,20 @@ def expand(state: Nested, count: int) -> Nested:
 
     The copies own their memory, so a model may write its cache in place.
     """
-    return map_tensors(lambda tensor: tensor.repeat_interleave(count, dim=1), state)
+    return _map(  # type: ignore[no-any-return]
+        lambda tensor: tensor.repeat_interleave(count, dim=1), state, shared=False
+    )
 
 
-def _map(function: Callable[[Tensor], Tensor], nested: Any) -> Any:
+def _map(function: Callable[[Tensor], Tensor], nested: Any, shared: bool = True) -> Any:
+    """The same structure with changed tensors; those of a `PerSentence` only if `shared`."""
+    if isinstance(nested, PerSentence) and not shared:
+        return nested
     if isinstance(nested, Tensor):
         return function(nested)
     if isinstance(nested, dict):
-        return {key: _map(function, value) for key, value in nested.items()}
+        return {key: _map(function, value, shared) for key, value in nested.items()}
     if isinstance(nested, tuple | list):
-        values = [_map(function, value) for value in nested]
+        values = [_map(function, value, shared) for value in nested]
         return type(nested)(*values) if hasattr(nested, "_fields") else type(nested)(values)
     return nested

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
+from dlarch.decoding import PerSentence, map_tensors
 from dlarch.errors import MismatchError, OptionError
 from dlarch.nn import (
     Attended,
@@ -33,24 +34,36 @@ from dlarch.tasks import (
 )
 
 
+class Pair(NamedTuple):
+    """Keys and values that an attention looks at, each (B, heads, S, D)."""
+
+    keys: Tensor
+    values: Tensor
+
+
 class Memory(NamedTuple):
     """What the decoder knows of the source; computed once per sentence.
 
     Attributes:
-        keys: (B, layers, heads, S, D), for the attention of each decoder layer to the source.
-        values: the same.
+        source: keys and values for the attention of each decoder layer to the source.
         mask: (B, S), True on real tokens.
     """
 
-    keys: Tensor
-    values: Tensor
+    source: tuple[Pair, ...]
     mask: Tensor
 
 
 class State(NamedTuple):
-    """Keys and values of the tokens fed so far: (B, K, layers, 2, heads, t, D)."""
+    """What the decoder knows of the tokens fed so far.
 
-    past: Tensor
+    Attributes:
+        past: keys and values of each layer, of all P tokens that any hypothesis of the sentence
+            was fed, so that none need be moved when hypotheses change places.
+        seen: (B, K, P), which of them are the beginning of each hypothesis.
+    """
+
+    past: PerSentence
+    seen: Tensor
 
 
 class Residual(nn.Module):
@@ -119,27 +132,28 @@ class Layer(nn.Module):
         found = self.attention(self.around_attention.enter(x), mask=mask, causal=causal)
         return self.around_attention.leave(x, found.values)
 
-    def attend_past(self, x: Tensor, past: Tensor) -> Tensor:
-        """Self-attention of one new position per hypothesis, (B, K, E), to all before it.
+    def attend_past(self, x: Tensor, past: Pair, seen: Tensor) -> tuple[Tensor, Pair]:
+        """Self-attention of one new position per hypothesis, (B, K, E), to those before it.
 
         Args:
             x: the new positions.
-            past: (B, K, 2, heads, t, D), keys and values; those of x are written into the last.
-        """
-        size = x.shape[:2]
-        new = self.around_attention.enter(x).flatten(0, 1)[:, None]
-        query, keys, values = self.attention.parts(new)
-        past[..., -1, :] = torch.stack((keys, values), dim=1).squeeze(-2).unflatten(0, size)
-        keys, values = past.flatten(0, 1).unbind(1)
-        found = self.attention.attend(query, keys, values).values
-        return self.around_attention.leave(x, found[:, 0].unflatten(0, size))
+            past: keys and values of the P - K positions before.
+            seen: (B, K, P), where each may look; the last K are the new ones.
 
-    def attend_source(
-        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, with_weights: bool
-    ) -> Attended:
-        """Attention of positions (B, T, E) to the source's keys and values (B, heads, S, D)."""
+        Returns:
+            The positions, and keys and values with theirs.
+        """
+        query, *new = self.attention.parts(self.around_attention.enter(x))
+        past = Pair(*(torch.cat(parts, dim=2) for parts in zip(past, new, strict=True)))
+        # A hypothesis alone was fed all there is.
+        mask = seen if seen.shape[1] > 1 else None
+        found = self.attention.attend(query, *past, mask=mask)
+        return self.around_attention.leave(x, found.values), past
+
+    def attend_source(self, x: Tensor, source: Pair, mask: Tensor, with_weights: bool) -> Attended:
+        """Attention of positions (B, T, E) to the source's keys and values."""
         query = self.cross.queries(self.around_cross.enter(x))
-        found = self.cross.attend(query, keys, values, mask, with_weights=with_weights)
+        found = self.cross.attend(query, *source, mask, with_weights=with_weights)
         return Attended(self.around_cross.leave(x, found.values), found.weights)
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -289,14 +303,15 @@ class Transformer(Translation):
         for layer in self.encoder:
             x = layer.feed_forward(layer.attend(x, mask=mask))
         x = self.encoder_norm(x)
-        pairs = [layer.cross.keys_and_values(x) for layer in self.decoder]
-        keys, values = (torch.stack(parts, dim=1) for parts in zip(*pairs, strict=True))
-        return Memory(keys, values, mask)
+        pairs = (layer.cross.keys_and_values(x) for layer in self.decoder)
+        # Whole in memory, for the many steps that look at them.
+        whole = tuple(Pair(keys.contiguous(), values.contiguous()) for keys, values in pairs)
+        return Memory(whole, mask)
 
     def first_state(self, memory: Memory) -> State:
         """The state before the first token, with K = 1: nothing stands before it."""
-        size, layers, heads, _, width = memory.keys.shape
-        return State(memory.keys.new_zeros(size, 1, layers, 2, heads, 0, width))
+        nothing = map_tensors(lambda part: part[:, :, :0], memory.source)
+        return State(PerSentence(nothing), memory.mask.new_zeros(len(memory.mask), 1, 0))
 
     def decode(self, target: Tensor, memory: Memory, with_attention: bool = False) -> DecoderOutput:
         """Write a target whose tokens are known: (B, T) tokens fed, T predictions made."""
@@ -310,35 +325,32 @@ class Transformer(Translation):
         x = self.embed_target(target)
         maps: list[Tensor] = []
         # Padding stands at the end, where earlier positions do not look.
-        for place, layer in enumerate(self.decoder):
-            x, weights = layer.attend_source(
-                layer.attend(x, causal=True),
-                memory.keys[:, place],
-                memory.values[:, place],
-                memory.mask,
-                with_attention,
-            )
+        for layer, source in zip(self.decoder, memory.source, strict=True):
+            x = layer.attend(x, causal=True)
+            x, weights = layer.attend_source(x, source, memory.mask, with_attention)
             x = layer.feed_forward(x)
             maps += [] if weights is None else [weights]
         return self.decoder_norm(x), maps
 
     def advance(self, token: Tensor, state: State, memory: Memory) -> DecoderStep:
         """Feed one token to each hypothesis, (B, K)."""
-        past = F.pad(state.past, (0, 0, 0, 1))
-        x = self.embed_target(token, torch.full_like(token, past.shape[-2] - 1))
+        own = torch.eye(token.shape[1], dtype=torch.bool, device=token.device)
+        seen = torch.cat((state.seen, own.expand(len(token), -1, -1)), dim=2)
+        x = self.embed_target(token, state.seen.sum(-1))
+        past: list[Pair] = []
         weights = None
-        for place, layer in enumerate(self.decoder):
+        layers = zip(self.decoder, state.past.shared, memory.source, strict=True)
+        for place, (layer, before, source) in enumerate(layers, start=1):
+            x, pair = layer.attend_past(x, before, seen)
+            past.append(pair)
             # The hypotheses of a sentence ask its source together.
-            x, weights = layer.attend_source(
-                layer.attend_past(x, past[:, :, place]),
-                memory.keys[:, place],
-                memory.values[:, place],
-                memory.mask,
-                with_weights=place == len(self.decoder) - 1,
-            )
+            last = place == len(self.decoder)
+            x, weights = layer.attend_source(x, source, memory.mask, with_weights=last)
             x = layer.feed_forward(x)
         assert weights is not None
-        return DecoderStep(self.decoder_norm(x), State(past), weights.mean(1))
+        return DecoderStep(
+            self.decoder_norm(x), State(PerSentence(tuple(past)), seen), weights.mean(1)
+        )
 
     def attention_maps(self, source: Tensor, target: Tensor) -> Tensor:
         """What each token of a target looked at: (B, layers, heads, T, S)."""
