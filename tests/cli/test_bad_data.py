@@ -10,6 +10,8 @@ from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from dlarch.data.splits import carved
+
 SHORT = (
     "--trainer.max_steps 1 --trainer.accelerator cpu --trainer.enable_progress_bar false "
     "--test_after_fit false --model.pictures false"
@@ -70,6 +72,15 @@ def test_a_truncated_image_is_named(refused, folder, length):
     complaint = refused(images(folder))
     assert complaint.startswith(f"{broken} is no image, or damaged (")
     assert complaint.endswith("): replace or remove it.")
+
+
+def test_all_images_that_cannot_be_read_are_named_together(refused, folder):
+    names = [folder / "cats" / "1.png", folder / "cats" / "5.png", folder / "dogs" / "0.png"]
+    for broken in names:
+        broken.write_bytes(b"")
+    complaint = refused(images(folder))
+    assert complaint.startswith(f"{names[0]} is no image, or damaged (")
+    assert complaint.endswith(f"2 more cannot be read: {names[1]}, {names[2]}.")
 
 
 def test_a_file_that_is_no_image_is_named(refused, folder):
@@ -143,8 +154,11 @@ def test_a_trained_model_says_what_images_it_reads(cli, refused, folder, here):
     assert cli(f"test {again}").code == 0
 
 
-def write_hub(folder, change):
-    """Twenty images with their labels as a data set of the Hub; `change` spoils the columns."""
+def write_hub(folder, change, *changed):
+    """Twenty images with their labels as a data set of the Hub; `change` spoils the columns.
+
+    Those of both splits if none is said to be `changed`.
+    """
     (folder / "data").mkdir(parents=True)
     features = Features({"image": ImageFeature(), "label": ClassLabel(10)})
     rows = {"image": [pixels(12, 12) for _ in range(20)], "label": [n % 10 for n in range(20)]}
@@ -153,7 +167,8 @@ def write_hub(folder, change):
         Dataset.from_dict(rows, features=features).to_parquet(path)
         table = pq.read_table(path)
         values = table.to_pydict()
-        change(values)
+        if split in (changed or ("train", "test")):
+            change(values)
         arrays = [pa.array(values[field.name], field.type) for field in table.schema]
         pq.write_table(pa.table(arrays, schema=table.schema), path)
 
@@ -179,6 +194,14 @@ def test_a_bad_row_of_a_hub_data_set_is_named(refused, tmp_path, column, value, 
     assert words in complaint
 
 
+def test_a_class_of_the_hub_that_train_lacks_is_named(refused, tmp_path):
+    write_hub(tmp_path / "set", lambda values: values.update(label=[1, 2] * 10), "train")
+    complaint = refused(images(tmp_path / "set"))
+    assert complaint.startswith(
+        "Split test has images of 0, 3, 4, 5, 6, 7, 8, 9, but train has non"
+    )
+
+
 # ---- tables
 
 
@@ -201,6 +224,17 @@ def test_a_bad_cell_of_a_table_is_named_by_row_and_column(refused, tmp_path, lin
     path.write_text("\n".join(["a,b,kind", *lines]) + "\n")
     complaint = refused(f"--model mlp --data table --data.source {path}")
     assert complaint.startswith(f"{path}, {words}")
+
+
+def test_a_class_that_the_training_rows_lack_is_named(refused, tmp_path):
+    path = tmp_path / "table.csv"
+    rare = carved(40, 4, 4)["test"][0]
+    lines = [f"{n},{2 * n},{'rare' if n == rare else 'xy'[n % 2]}" for n in range(40)]
+    path.write_text("\n".join(["a,b,kind", *lines]) + "\n", encoding="utf-8")
+    complaint = refused(f"--model mlp --data table --data.source {path}")
+    assert complaint.startswith(
+        "The class 'rare' is in split test, but no training row has it: add"
+    )
 
 
 def test_a_target_that_is_no_number_among_numbers_is_named(refused, tmp_path):

@@ -136,7 +136,7 @@ def test_with_no_validation_all_images_are_trained_on(folder):
     assert len(validation.label) == 12
 
 
-def test_train_size_takes_the_first_images():
+def test_train_size_takes_some_of_the_images():
     data = ready("digits", train_size=50)
     assert len(everything(data, "train").label) == 50
     assert data.spec.fingerprint != ready("digits").spec.fingerprint

@@ -20,13 +20,13 @@ from dlarch.data.augment import Augmentation
 from dlarch.data.base import DataModule
 from dlarch.data.cache import cache_key, cached
 from dlarch.data.classes import chosen_classes
-from dlarch.data.image_sources import ImageSource, open_images
+from dlarch.data.image_sources import ImageSource, LabelledImage, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
 from dlarch.data.splits import SPLITS, Rows, carved, picked
 from dlarch.errors import DataError, MismatchError, OptionError
 from dlarch.processing import ImageProcessor, Processor
-from dlarch.processing.image import pixel_shape, read_pixels
+from dlarch.processing.image import Pixels, pixel_shape, read_pixels
 from dlarch.spec import DataSpec
 
 LAYOUT = 2
@@ -303,24 +303,55 @@ def _finished(
 def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> None:
     """Fill a folder of the cache."""
     digest = hashlib.sha256()
+    found: dict[str, set[int]] = {}
     for split in source.splits:
         labels = array("q")
         images = source.read(split)
         with pixels_file(folder, split).open("wb") as file:
             while chunk := list(islice(images, CHUNK)):
-                pixels = np.stack([read_pixels(image, shape) for image, _ in chunk])
+                pixels = np.stack(_read(chunk, shape))
                 file.write(as_stored(pixels).tobytes())
                 labels.extend(label for _, label in chunk)
                 if split == "train":
                     digest.update(pixels.tobytes())
         if not labels:
             raise DataError(f"There are no images in split {split}.")
+        found[split] = set(labels)
         if split == "train":
             digest.update(labels.tobytes())
         np.save(labels_file(folder, split), np.frombuffer(labels, dtype=np.int64))
+    for split, labels_there in found.items():
+        if unknown := sorted(labels_there - found["train"]):
+            names = ", ".join(source.class_names[label] for label in unknown)
+            raise DataError(
+                f"Split {split} has images of {names}, but train has none: add some to train, or "
+                "remove these."
+            )
     channels = shape[0]
     ImageProcessor(shape, [0.0] * channels, [1.0] * channels, source.class_names).save(folder)
     (folder / FINGERPRINT).write_text(digest.hexdigest(), encoding="utf-8")
+
+
+def _read(chunk: Sequence[LabelledImage], shape: tuple[int, int, int]) -> list[Pixels]:
+    """The pixels of images.
+
+    Raises:
+        DataError: images cannot be read; names up to ten of them.
+    """
+    pixels: list[Pixels] = []
+    unread: list[Any] = []
+    first: DataError | None = None
+    for image, _ in chunk:
+        try:
+            pixels.append(read_pixels(image, shape))
+        except DataError as error:
+            first = first or error
+            unread.append(image)
+    if first is not None:
+        others = ", ".join(map(str, unread[1:10])) + (", ..." if len(unread) > 10 else "")
+        also = f" {len(unread) - 1} more cannot be read: {others}." if unread[1:] else ""
+        raise DataError(f"{first}{also}") from first
+    return pixels
 
 
 def _check_given(given: Any, class_names: Sequence[str]) -> None:

@@ -99,6 +99,7 @@ class TableData(DataModule):
         """Read and divide the rows."""
         if not self._tables:
             self._tables = self.divide(self.read())
+            _check_classes(self._tables)
         train = self._tables["train"]
         given = None if self.processor is self._own else self.processor
         if given is not None:
@@ -192,6 +193,22 @@ class TableDataset:
 def same_rows(table: Table) -> dict[str, Table]:
     """All rows in each split: for problems whose rows are all there are."""
     return dict.fromkeys(SPLITS, table)
+
+
+def _check_classes(tables: dict[str, Table]) -> None:
+    """See that the training rows hold each class that is asked for.
+
+    Raises:
+        DataError: they do not.
+    """
+    known = set(tables["train"].targets.flatten().tolist())
+    for split, table in tables.items():
+        for label in sorted(set(table.targets.flatten().tolist()) - known):
+            if table.class_names is not None:
+                raise DataError(
+                    f"The class {table.class_names[label]!r} is in split {split}, but no training "
+                    "row has it: add rows of that class, or remove those there are."
+                )
 
 
 def _mean_and_std(values: NDArray[Any], wanted: bool) -> tuple[list[float], list[float]]:

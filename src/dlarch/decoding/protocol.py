@@ -38,11 +38,11 @@ class StepModel(Protocol):
     """An autoregressive model, one token at a time, with nothing hidden on the module.
 
     `state` is what changes from step to step (hidden vectors, cached keys): a NamedTuple, which may
-    nest tuples and None, of tensors that lead with (B, K, ...), or (B, ...) in a `PerSentence`, which
-    the hypotheses of a sentence share. `memory` is what stays (encoder
-    states, attention keys, source mask): a NamedTuple of tensors that lead with (B, ...), or None.
-    It is kept once per sentence, so the model broadcasts it over K. B shrinks when finished
-    sentences are dropped and K grows from 1 after the first step: read both off `token`.
+    nest tuples and None, of tensors that lead with (B, K, ...), or with (B, ...) in a
+    `PerSentence`, which the hypotheses of a sentence share. `memory` is what stays (encoder states,
+    attention keys, source mask): a NamedTuple of tensors that lead with (B, ...), or None. It is
+    kept once per sentence, so the model broadcasts it over K. B shrinks when finished sentences are
+    dropped and K grows from 1 after the first step: read both off `token`.
     """
 
     def step(self, token: Tensor, state: Any, memory: Any) -> StepOutput:

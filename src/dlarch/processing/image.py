@@ -159,6 +159,8 @@ def _picture(image: RawImage) -> Image.Image:
                 return opened
         except FileNotFoundError as error:
             raise DataError(f"There is no image {str(image)!r}.") from error
+        except PermissionError as error:
+            raise DataError(f"{image} may not be read: give yourself the right to.") from error
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
             raise DataError(
                 f"{image} is no image, or damaged ({_gist(error)}): replace or remove it."

@@ -98,9 +98,12 @@ class Plan:
 
     def key(self, options: Options, seed: int | None) -> str:
         """What tells a trial from any other: recipe, options and seed; of a search no seed."""
-        recipe = self.recipe.read_text(encoding="utf-8")
+        # What the recipe says: its comments do not count.
+        recipe = read_mapping(self.recipe, "recipe", "must say what to train.")
         told = [recipe, dict(self.shared), dict(options), self.metric, seed]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[
+            :16
+        ]
 
     def words(self, options: Options, seed: int, name: str) -> list[str]:
         """What to type after `dlarch` for one run.

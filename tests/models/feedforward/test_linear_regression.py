@@ -70,12 +70,20 @@ def test_several_targets_and_few_rows_equal_scikit_learns(alpha):
         np.testing.assert_allclose(found, reference(x, y, alpha).coef_, atol=1e-9)
 
 
-def test_the_three_solvers_agree(diabetes):
-    """At alpha 0.1 the condition of the problem is mild enough for a thousand steps."""
+@pytest.mark.parametrize(
+    ("alpha", "columns"),
+    [(0.1, None), (0.0, ["age", "bmi", "bp", "s5"])],
+    ids=["ridge", "ordinary"],
+)
+def test_the_three_solvers_agree(alpha, columns):
+    """At alpha 0.1, or with few columns, the problem is conditioned well enough for 600 steps."""
+    data = dlarch.create_data("table", columns=columns)
+    data.prepare_data()
+    data.setup()
 
     def fit(epochs, **options):
-        model = dlarch.create_model("linear_regression", diabetes, alpha=0.1, **options)
-        dlarch.fit(model, diabetes, max_epochs=epochs, **OPTIONS)
+        model = dlarch.create_model("linear_regression", data, alpha=alpha, **options)
+        dlarch.fit(model, data, max_epochs=epochs, **OPTIONS)
         return weights(model)
 
     solved = fit(1)

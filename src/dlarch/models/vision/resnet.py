@@ -42,8 +42,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.convolution1 = nn.Conv2d(channels, maps, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(maps)
+        self.activation1 = nn.ReLU()
         self.convolution2 = nn.Conv2d(maps, maps, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(maps)
+        self.activation2 = nn.ReLU()
         self.stride, self.missing = stride, maps - channels
         self.projection: nn.Module | None = None
         if shortcut == "projection" and (stride > 1 or channels != maps):
@@ -53,9 +55,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, M, H / stride, W / stride), odd sides rounded up."""
-        residual = torch.relu(self.norm1(self.convolution1(x)))
+        residual = self.activation1(self.norm1(self.convolution1(x)))
         residual = self.norm2(self.convolution2(residual))
-        return torch.relu(residual + self.shortcut(x))
+        output: Tensor = self.activation2(residual + self.shortcut(x))
+        return output
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The input, brought to the shape of the output."""
