@@ -209,7 +209,9 @@ def curve_of(model: object, data: object, grid: object = None, rows: object = No
     deviation = None if predictive is None else predictive.stddev
     mean, deviation = in_units(data, model(inputs), deviation)
     points = rows.features.numpy()[:, 0] * data.processor.std[0] + data.processor.mean[0]
-    return Curve(("x", "y"), points, in_units(data, rows.target)[0], raw, mean, deviation)
+    return Curve(
+        ("x", "y"), "training rows", points, in_units(data, rows.target)[0], raw, mean, deviation
+    )
 
 
 def draw_panels(models: dict, data: object, path: Path, rows: list | None = None) -> None:

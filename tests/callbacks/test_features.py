@@ -175,4 +175,4 @@ def test_callbacks_know_no_other_tasks(runs, task):
 
 def test_pictures_depend_on_what_a_model_takes():
     kinds = {type(callback).__name__ for callback in MLP().pictures()}
-    assert {"FilterImages", "FeatureProjector", "InputSpace"} <= kinds
+    assert {"FilterImages", "FeatureProjector", "DecisionSurface"} <= kinds

@@ -1,6 +1,8 @@
 import numpy as np
+import torch
 from matplotlib.colors import to_rgba
 
+import dlarch
 from dlarch.callbacks.figures import figure_pixels
 from dlarch.callbacks.numbers import MISS, Curve, Predicted, curve_figure, predicted_figure
 
@@ -27,7 +29,9 @@ def test_what_lies_outside_its_interval_is_red():
 
 def test_a_curve_has_its_points_and_its_band():
     grid = np.linspace(0, 1, 5)
-    curve = Curve(("x", "y"), np.array([0.5]), np.array([2.0]), grid, 2 * grid, np.ones(5))
+    curve = Curve(
+        ("x", "y"), "training rows", np.array([0.5]), np.array([2.0]), grid, 2 * grid, np.ones(5)
+    )
     (axes,) = curve_figure(curve).axes
     points, band = axes.collections
     np.testing.assert_allclose(points.get_offsets(), [[0.5, 2.0]])
@@ -38,5 +42,29 @@ def test_a_curve_has_its_points_and_its_band():
 
 def test_a_curve_without_a_distribution_has_no_band():
     grid = np.linspace(0, 1, 5)
-    (axes,) = curve_figure(Curve(("x", "y"), grid, grid, grid, grid)).axes
+    (axes,) = curve_figure(Curve(("x", "y"), "training rows", grid, grid, grid, grid)).axes
     assert len(axes.collections) == 1
+
+
+def test_a_network_shows_what_it_predicts_in_the_units_of_the_data(runs):
+    data = dlarch.create_data("curves_1d", size=100)
+    model = dlarch.create_model("mlp", data, hidden_sizes=(4,))
+    runs.fit(model, datamodule=data)
+    assert set(runs.events.Tags()["images"]) == {"health/layers", "predictions", "curve"}
+    table, p = data._tables["validation"], data.processor
+    curve, predicted = model.curve(), model.predicted()
+    np.testing.assert_allclose(predicted.truth, table.targets[:, 0], atol=1e-5)
+    np.testing.assert_allclose(curve.inputs, table.features[:, 0], atol=1e-5)
+    np.testing.assert_allclose(curve.targets, table.targets[:, 0], atol=1e-5)
+    assert curve.rows == "validation rows"
+    assert curve.deviation is None
+    normalised = torch.tensor((curve.grid - p.mean[0]) / p.std[0], dtype=torch.float32)
+    with torch.no_grad():
+        wanted = model.eval()(normalised[:, None])[:, 0] * p.target_std[0] + p.target_mean[0]
+    np.testing.assert_allclose(curve.mean, wanted, atol=1e-5)
+
+
+def test_several_inputs_have_predictions_but_no_curve(runs):
+    data = dlarch.create_data("table")
+    runs.fit(dlarch.create_model("mlp", data, hidden_sizes=(4,)), datamodule=data)
+    assert set(runs.events.Tags()["images"]) == {"health/layers", "predictions"}

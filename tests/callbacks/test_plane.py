@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 import dlarch
-from dlarch.callbacks.plane import COLOURS, curve, surface
+from dlarch.callbacks.plane import COLOURS, surface
 
 
 @pytest.fixture(autouse=True)
@@ -56,27 +56,6 @@ def test_axes_are_in_the_units_of_the_data():
     low, high = axes.get_xlim()
     extent = raw[:, 0].max() - raw[:, 0].min()
     assert high - low == pytest.approx(1.3 * extent, rel=1e-5)
-
-
-def test_the_curve_is_what_is_predicted_in_the_units_of_the_data():
-    data = dlarch.create_data("curves_1d", size=100)
-    model = dlarch.create_model("mlp", data, hidden_sizes=())
-    data.prepare_data()
-    data.setup()
-    (batch,) = data.val_dataloader()
-    with torch.no_grad():
-        model.output.weight.fill_(1.0)
-        model.output.bias.fill_(0.0)
-        (axes,) = curve(model, batch.features, batch.target).axes
-    table = data._tables["validation"]
-    np.testing.assert_allclose(
-        axes.collections[0].get_offsets(), np.hstack((table.features, table.targets)), atol=1e-5
-    )
-    x, y = axes.lines[0].get_data()
-    p = data.processor
-    np.testing.assert_allclose(
-        (y - p.target_mean[0]) / p.target_std[0], (x - p.mean[0]) / p.std[0], atol=1e-4
-    )
 
 
 @pytest.mark.parametrize(

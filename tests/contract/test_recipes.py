@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from dlarch.cli.main import main
 from dlarch.data.pairs import GENERATORS
 from dlarch.recipes import find_recipe, list_recipes
 
+DOCS = Path(__file__).parents[2] / "docs"
 RECIPES = [recipe.name for recipe in list_recipes()]
 EACH = pytest.mark.parametrize("recipe", RECIPES)
 ONE_OF_EACH = list({recipe.model: recipe.name for recipe in reversed(list_recipes())}.values())
@@ -162,6 +164,12 @@ def metrics(tmp_path):
     return record["metrics"]
 
 
+def explained(model: str) -> str:
+    """What the page of a model says of its metrics and pictures."""
+    text = (DOCS / "models" / f"{model}.md").read_text(encoding="utf-8")
+    return text.partition("## What each logged metric means")[2].partition("\n## ")[0]
+
+
 def test_every_model_has_a_recipe_and_every_recipe_a_model(helpers):
     served = {recipe.model for recipe in list_recipes()}
     assert served == set(list_models())
@@ -194,7 +202,8 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     of_gradients = {"train/lr", "gradients/total"}
     assert of_gradients & scalars == (of_gradients if subject.by_gradients else set())
     assert any(tag.startswith("health/update/") for tag in scalars) == subject.by_gradients
-    assert {f"val/{name}" for name in subject.make().metrics("val")} <= scalars
+    model = AutoModel.from_pretrained(run)
+    assert {f"val/{name}" for name in model.metrics("val")} <= scalars
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2]
     logged = {tag for tag in scalars if tag.startswith(OURS)}
     assert all(math.isfinite(e.value) for tag in logged for e in events.Scalars(tag))
@@ -202,20 +211,28 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
     assert any("session_start_info" in tag for tag in hparams)
     assert sum(tag.startswith("hp/val/") for tag in scalars) == 1  # the metric that was watched
     task = model_info(subject.name).task
-    model = AutoModel.from_pretrained(run)
-    expected = {*IMAGES[task], *(["health/layers"] if subject.by_gradients else [])}
+    numbers = task == "Supervised" and not model.classifies
+    expected = {
+        *IMAGES["ClosedForm" if numbers else task],
+        *(["health/layers"] if subject.by_gradients else []),
+    }
     if task == "Translation":
         assert any(tag.startswith("samples/translations") for tag in tags["tensors"])
         batch = subject.example()[1]
         attends = subject.make().attention_maps(batch.source, batch.target) is not None
         expected |= {"attention/0"} if attends else set()
-    if task == "Supervised":
+    if task == "Supervised" and not numbers:
         images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
         expected |= {"mistakes"} if images else set()  # rows of a table are not drawn
         expected |= {"filters"} if first_filters(model) is not None else set()
         expected |= {"decision_surface"} if model.hparams.get("in_features") == 2 else set()
         projector = run / "logs" / "projector_config.pbtxt"
         assert projector.is_file() == (model.with_pictures and last_linear(model) is not None)
+        if last_linear(model) is not None:
+            assert "`features`" in explained(subject.name)
+    assert {tag.partition("/")[0] for tag in expected} <= set(
+        re.findall(r"`(\w+)[`/]", explained(subject.name))
+    )
     expected = expected if model.with_pictures else set()
     assert expected == {tag for tag in tags["images"] if tag not in SOMETIMES}
     for tag in expected:

@@ -45,7 +45,8 @@ class Curve:
 
     Attributes:
         names: of input and target.
-        inputs: (n,), of the training rows.
+        rows: which rows are drawn beside it, such as "training rows".
+        inputs: (n,), of these rows.
         targets: (n,), likewise.
         grid: (g,), inputs at which the curve is drawn.
         mean: (g,), predicted.
@@ -53,6 +54,7 @@ class Curve:
     """
 
     names: tuple[str, str]
+    rows: str
     inputs: Numbers
     targets: Numbers
     grid: Numbers
@@ -95,7 +97,7 @@ def predicted_figure(shown: Predicted) -> Figure:
 
 
 def curve_figure(shown: Curve) -> Figure:
-    """Draw training rows, the predicted curve and, with deviations, its 90 % band."""
+    """Draw rows, the predicted curve and, with deviations, its 90 % band."""
     figure, axes = _figure(*shown.names, (5.6, 3.6))
     draw_curve(axes, shown)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK)
@@ -105,7 +107,7 @@ def curve_figure(shown: Curve) -> Figure:
 def draw_curve(axes: Axes, shown: Curve) -> None:
     """Draw it into given axes."""
     axes.scatter(
-        shown.inputs, shown.targets, s=10, color=MISS, zorder=3, label="training rows",
+        shown.inputs, shown.targets, s=10, color=MISS, zorder=3, label=shown.rows,
         linewidths=0, alpha=0.8,
     )  # fmt: skip
     if shown.deviation is not None:

@@ -1,4 +1,4 @@
-"""What a model makes of the whole plane or line its examples lie on, where they lie on one."""
+"""What a model makes of the whole plane its examples lie on, where they lie on one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from dlarch.callbacks.protocols import OffersClasses, shows, tensorboard_writers
 
 MOST_POINTS = 500
 """Validation examples that are drawn."""
-GRID, LINE = 80, 400
-"""Places along each side of a plane, and along a line, where the model is asked."""
+GRID = 80
+"""Places along each side of the plane where the model is asked."""
 MARGIN = 0.15
 """Beyond the outermost examples, as a share of their extent."""
 COLOURS = np.array(colormaps["tab10"].colors)  # type: ignore[attr-defined]
@@ -30,13 +30,11 @@ COLOURS = np.array(colormaps["tab10"].colors)  # type: ignore[attr-defined]
 Floats = NDArray[np.float32]
 
 
-class InputSpace(Callback):
-    """Draws what the model makes of all inputs, where these are a plane or a line.
+class DecisionSurface(Callback):
+    """Draws which class the model sees at each place of a plane, paler where it is less sure.
 
-    TensorBoard, at each validation of a fit: image `decision_surface` for examples of two features
-    and a class, the most probable class of each place, paler where the model is less sure; image
-    `curve` for examples of one feature and one number, the number predicted for each place. Silent
-    with other loggers and for other data.
+    TensorBoard, at each validation of a fit: image `decision_surface`, for examples of two features
+    and a class. Silent with other loggers and for other data.
     """
 
     def __init__(self) -> None:
@@ -53,7 +51,7 @@ class InputSpace(Callback):
     ) -> None:
         """Keep the first examples, if they are such."""
         rows, targets = batch[0], batch[1]
-        if not isinstance(pl_module, OffersClasses) or not drawable(pl_module, rows, targets):
+        if not isinstance(pl_module, OffersClasses) or not drawable(pl_module, rows):
             return
         room = MOST_POINTS - sum(len(kept) for kept, _ in self._kept)
         if room > 0 and shows(trainer) and tensorboard_writers(trainer):
@@ -66,20 +64,16 @@ class InputSpace(Callback):
             return
         rows, targets = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
         self._kept = []
-        tag, draw = ("decision_surface", surface) if pl_module.classifies else ("curve", curve)
         with torch.no_grad(), isolate_rng(include_cuda=rows.is_cuda):
-            pixels = figure_pixels(draw(pl_module, rows, targets))
+            pixels = figure_pixels(surface(pl_module, rows, targets))
         for writer in tensorboard_writers(trainer):
-            writer.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
+            writer.add_image("decision_surface", pixels, trainer.global_step, dataformats="HWC")
 
 
-def drawable(module: OffersClasses, rows: Any, targets: Any) -> bool:
-    """Whether there are two features and a class, or one feature and one number."""
-    if not isinstance(rows, Tensor) or rows.dim() != 2:
-        return False
-    if module.classifies:
-        return rows.shape[1] == 2
-    return rows.shape[1] == 1 and targets.shape[1:] == (1,)
+def drawable(module: OffersClasses, rows: Any) -> bool:
+    """Whether there are two features and a class."""
+    flat = isinstance(rows, Tensor) and rows.dim() == 2 and rows.shape[1] == 2
+    return flat and module.classifies
 
 
 def surface(module: Any, rows: Tensor, targets: Tensor) -> Figure:
@@ -96,18 +90,6 @@ def surface(module: Any, rows: Tensor, targets: Tensor) -> Figure:
         _columns(module, 2),
         module.class_names(),
         float((module(rows).argmax(1) == targets).float().mean()),
-    )
-
-
-def curve(module: Any, rows: Tensor, targets: Tensor) -> Figure:
-    """Draw the predictions around the rows (B, 1), and them beside it."""
-    places = _places(rows[:, 0], LINE)[:, None]
-    return curve_figure(
-        _in_units(module, places)[:, 0],
-        _decoded(module, module(places).float()),
-        _in_units(module, rows)[:, 0],
-        _decoded(module, targets),
-        (*_columns(module, 1), getattr(module.processor, "targets", ["y"])[0]),
     )
 
 
@@ -171,24 +153,6 @@ def draw_surface(
         spine.set_color("#c3cdd8")
 
 
-def curve_figure(
-    x: Floats, predicted: Floats, points: Floats, targets: Floats, axis_names: Sequence[str]
-) -> Figure:
-    """Draw predictions over x as a line, and points with their targets beside it."""
-    figure = Figure(figsize=(4.8, 3.2), dpi=80, facecolor="white")
-    axes = figure.add_axes((0.14, 0.15, 0.83, 0.8))
-    axes.scatter(points, targets, s=9, color="#5f9bd1", label="validation")
-    axes.plot(x, predicted, color="#d1495b", linewidth=1.6, label="predicted")
-    axes.set_xlabel(axis_names[0], fontsize=9, color=FAINT)
-    axes.set_ylabel(axis_names[1], fontsize=9, color=FAINT)
-    axes.tick_params(labelsize=8, length=0, labelcolor=INK)
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#c3cdd8")
-    return figure
-
-
 # ---- the units in which data were given
 
 
@@ -210,9 +174,3 @@ def _in_units(module: Any, rows: Tensor) -> Floats:
     std = np.array(getattr(module.processor, "std", 1.0))
     features: Floats = rows.float().cpu().numpy() * std + mean
     return features
-
-
-def _decoded(module: Any, outputs: Tensor) -> Floats:
-    """Numbers (B, 1) in the unit of the data, (B,)."""
-    rows = outputs.tolist() if module.processor is None else module.processor.decode(outputs)
-    return np.array(rows, dtype=np.float32)[:, 0]

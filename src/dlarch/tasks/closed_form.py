@@ -19,20 +19,16 @@ from torch.distributions import Normal
 from torchmetrics import Metric
 
 from dlarch.batches import TableBatch
-from dlarch.callbacks.numbers import Curve, NumbersPicture, Predicted
+from dlarch.callbacks.numbers import NumbersPicture
 from dlarch.errors import NonFiniteLossError, OptionError
-from dlarch.processing import TableProcessor
 from dlarch.spec import DataSpec
 from dlarch.tasks.base import OptimizerCallable
 from dlarch.tasks.metrics import Ratio
 from dlarch.tasks.moments import Moments
-from dlarch.tasks.supervised import Supervised
+from dlarch.tasks.supervised import Rows, Supervised, kept
 
 BANDS = {"coverage_50": 0.5, "coverage_90": 0.9, "coverage_95": 0.95}
 """Metric to the share of targets that its band should hold."""
-
-MOST_ROWS = 1000
-"""Rows that are kept for the pictures."""
 
 
 class ClosedForm(Supervised):
@@ -59,8 +55,7 @@ class ClosedForm(Supervised):
         if optimizer is not None:
             self.learns_by = "gradients"
         self.moments: Moments | None = None
-        self._scored: list[tuple[Tensor, Tensor]] = []
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._seen: Rows = []
 
     # ---- what a model defines
 
@@ -113,7 +108,7 @@ class ClosedForm(Supervised):
         """Learn a batch; its mean loss afterwards."""
         inputs, targets = batch[0], batch[1]
         if self.with_pictures:
-            self._seen = _kept([] if index == 0 else self._seen, inputs, targets)
+            self._seen = kept([] if index == 0 else self._seen, inputs, targets)
         if self.learns_by == "gradients":
             return super().training_step(batch, index)
         with torch.no_grad():
@@ -177,17 +172,6 @@ class ClosedForm(Supervised):
             found |= {name: Ratio() for name in ("nll", *BANDS)}
         return found
 
-    def on_validation_epoch_start(self) -> None:
-        """Start the epoch's metrics and the rows of its pictures."""
-        super().on_validation_epoch_start()
-        self._scored = []
-
-    def validation_step(self, batch: Sequence[Any], index: int) -> None:
-        """Score a batch; keep some rows to show."""
-        super().validation_step(batch, index)
-        if self.with_pictures:
-            self._scored = _kept(self._scored, batch[0], batch[1])
-
     def _score(self, batch: Sequence[Any]) -> Tensor:
         outputs = super()._score(batch)
         predictive = self.predictive(batch[0])
@@ -213,14 +197,8 @@ class ClosedForm(Supervised):
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Predictions beside the truth, and the curve of a single input."""
+        """Those of numbers."""
         return [NumbersPicture()]
-
-    def _in_units(self, mean: Tensor, deviation: Tensor) -> tuple[Any, Any]:
-        """Means and deviations (B, O) of normalised targets in the targets' own units."""
-        mean, deviation = mean.float().cpu(), deviation.float().cpu()
-        decoded = mean.tolist() if self.processor is None else self.processor.decode(mean)
-        return np.array(decoded), (deviation * self._unit(deviation)).numpy()
 
     @torch.no_grad()
     def _predicted(self, inputs: Tensor) -> tuple[Any, Any | None]:
@@ -230,53 +208,11 @@ class ClosedForm(Supervised):
         means, deviations = self._in_units(mean, deviation)
         return means[:, 0], None if predictive is None else deviations[:, 0]
 
-    def predicted(self) -> Predicted | None:
-        """The validation rows scored last."""
-        if not self._scored:
-            return None
-        inputs, targets = (torch.cat(part) for part in zip(*self._scored, strict=True))
-        truth, _ = self._in_units(targets, torch.zeros_like(targets))
-        return Predicted(self._names()[1], truth[:, 0], *self._predicted(inputs))
-
-    def curve(self) -> Curve | None:
-        """The prediction over a single input, with the training rows of the epoch."""
-        if self.hparams.in_features != 1 or not self._seen:
-            return None
-        inputs, targets = (torch.cat(part) for part in zip(*self._seen, strict=True))
-        low, high = float(inputs.min()), float(inputs.max())
-        margin = 0.2 * (high - low)
-        grid = torch.linspace(low - margin, high + margin, 200, device=inputs.device)[:, None]
-        truth, _ = self._in_units(targets, torch.zeros_like(targets))
-        return Curve(
-            self._names(),
-            self._raw(inputs),
-            truth[:, 0],
-            self._raw(grid),
-            *self._predicted(grid),
-        )
-
-    def _raw(self, inputs: Tensor) -> Any:
-        """A single input, (B, 1), in its own unit: (B,)."""
-        numbers = inputs[:, 0].cpu().numpy()
-        if not isinstance(self.processor, TableProcessor):
-            return numbers
-        return numbers * self.processor.std[0] + self.processor.mean[0]
-
-    def _names(self) -> tuple[str, str]:
-        """Of the first input and of the first target."""
-        if not isinstance(self.processor, TableProcessor):
-            return "input", "target"
-        return self.processor.columns[0], self.processor.targets[0]
+    def curve_rows(self) -> tuple[str, Rows]:
+        """The training rows of the epoch, which the weights are computed from."""
+        return "training rows", self._seen
 
 
 def _never_used(parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
     """Lightning counts steps, and so saves checkpoints, only with an optimizer."""
     return optim.SGD(parameters, lr=0.0)
-
-
-def _kept(
-    rows: list[tuple[Tensor, Tensor]], inputs: Tensor, targets: Tensor
-) -> list[tuple[Tensor, Tensor]]:
-    """The rows so far and, as long as there is room, those of a batch."""
-    room = MOST_ROWS - sum(len(part) for part, _ in rows)
-    return [*rows, (inputs[:room].detach(), targets[:room].detach())] if room > 0 else rows

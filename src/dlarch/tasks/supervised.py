@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
@@ -16,7 +17,8 @@ from torchmetrics import Metric
 from dlarch.batches import ImageBatch, TableBatch
 from dlarch.callbacks.classes import ConfusionMatrix, Mistakes
 from dlarch.callbacks.features import FeatureProjector, FilterImages
-from dlarch.callbacks.plane import InputSpace
+from dlarch.callbacks.numbers import Curve, NumbersPicture, Predicted
+from dlarch.callbacks.plane import DecisionSurface
 from dlarch.callbacks.protocols import Mistake
 from dlarch.errors import DataError, MismatchError
 from dlarch.processing import ImageProcessor, TableProcessor
@@ -33,6 +35,12 @@ from dlarch.tasks.metrics import Confusion, Ratio
 
 MOST_MISTAKES = 16
 """Validation images that are shown of those taken for another class."""
+
+MOST_ROWS = 1000
+"""Rows that are kept for the pictures of numbers."""
+
+Rows = list[tuple[Tensor, Tensor]]
+"""Inputs and targets of batches."""
 
 
 class Prediction(NamedTuple):
@@ -76,6 +84,7 @@ class Supervised(Task):
         self._counts: list[Confusion] = []  # in a list, to be no part of the network
         self.confusion: Tensor | None = None
         self.mistakes: list[Mistake] = []
+        self._scored: Rows = []
 
     # ---- what a model defines
 
@@ -177,17 +186,19 @@ class Supervised(Task):
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics."""
         super().on_validation_epoch_start()
-        self.mistakes = []
+        self.mistakes, self._scored = [], []
         if self.classifies:
             self._counts = [Confusion(int(self.hparams.num_classes)).to(self.device)]
 
     def validation_step(self, batch: Sequence[Any], _: int) -> None:
-        """Score a batch; keep what the model is most wrong about."""
+        """Score a batch; keep what the pictures show of it."""
         outputs = self._score(batch)
         if self.classifies:
             self._counts[0].update(outputs.argmax(1), batch[1])
             if self.with_pictures:
                 self._keep_mistakes(batch, outputs)
+        elif self.with_pictures:
+            self._scored = kept(self._scored, batch[0], batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's metrics; gather the confusion matrix of all ranks."""
@@ -230,10 +241,60 @@ class Supervised(Task):
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Those of the classes, of the features, and of whatever kind of input the model takes."""
+        """Those of classes or of numbers, and of whatever kind of input the model takes."""
         found: list[Callback] = [ConfusionMatrix(), Mistakes(), FeatureProjector()]
         found += [FilterImages()] if self.takes(ImageBatch) else []
-        return found + ([InputSpace()] if self.takes(TableBatch) else [])
+        return found + ([DecisionSurface(), NumbersPicture()] if self.takes(TableBatch) else [])
+
+    def predicted(self) -> Predicted | None:
+        """The validation rows scored last, and the numbers predicted for them."""
+        if not self._scored:
+            return None
+        inputs, targets = (torch.cat(part) for part in zip(*self._scored, strict=True))
+        truth, _ = self._in_units(targets, torch.zeros_like(targets))
+        return Predicted(self._names()[1], truth[:, 0], *self._predicted(inputs))
+
+    def curve_rows(self) -> tuple[str, Rows]:
+        """Which rows the curve is drawn among."""
+        return "validation rows", self._scored
+
+    def curve(self) -> Curve | None:
+        """The number predicted over a single input."""
+        name, rows = self.curve_rows()
+        if not rows or rows[0][0].shape[1:] != (1,):
+            return None
+        inputs, targets = (torch.cat(part) for part in zip(*rows, strict=True))
+        low, high = float(inputs.min()), float(inputs.max())
+        margin = 0.2 * (high - low)
+        grid = torch.linspace(low - margin, high + margin, 200, device=inputs.device)[:, None]
+        truth, _ = self._in_units(targets, torch.zeros_like(targets))
+        found = self._predicted(grid)
+        return Curve(self._names(), name, self._raw(inputs), truth[:, 0], self._raw(grid), *found)
+
+    @torch.no_grad()
+    def _predicted(self, inputs: Tensor) -> tuple[Any, Any | None]:
+        """Means of the first target in its own unit, and deviations where they are known."""
+        mean = self(inputs)
+        return self._in_units(mean, torch.zeros_like(mean))[0][:, 0], None
+
+    def _in_units(self, mean: Tensor, deviation: Tensor) -> tuple[Any, Any]:
+        """Means and deviations (B, O) of normalised targets in the targets' own units."""
+        mean, deviation = mean.float().cpu(), deviation.float().cpu()
+        decoded = mean.tolist() if self.processor is None else self.processor.decode(mean)
+        return np.array(decoded), (deviation * self._unit(deviation)).numpy()
+
+    def _raw(self, inputs: Tensor) -> Any:
+        """A single input, (B, 1), in its own unit: (B,)."""
+        numbers = inputs[:, 0].cpu().numpy()
+        if not isinstance(self.processor, TableProcessor):
+            return numbers
+        return numbers * self.processor.std[0] + self.processor.mean[0]
+
+    def _names(self) -> tuple[str, str]:
+        """Of the first input and of the first target."""
+        if not isinstance(self.processor, TableProcessor):
+            return "input", "target"
+        return self.processor.columns[0], self.processor.targets[0]
 
     def class_names(self) -> list[str]:
         """Names of the classes in the order of the labels."""
@@ -292,3 +353,9 @@ class Supervised(Task):
             [Prediction(names[label], sure) for label, sure in zip(labels, sures, strict=True)]
             for labels, sures in zip(found.indices.tolist(), found.values.tolist(), strict=True)
         ]
+
+
+def kept(rows: Rows, inputs: Tensor, targets: Tensor) -> Rows:
+    """The rows so far and, as long as there is room, those of a batch."""
+    room = MOST_ROWS - sum(len(part) for part, _ in rows)
+    return [*rows, (inputs[:room].detach(), targets[:room].detach())] if room > 0 else rows
