@@ -1,12 +1,12 @@
 """Networks that see, on MNIST and CIFAR-10: what minutes of one core must reach."""
 
 import json
-import os
-from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from dlarch.cli.main import main
+from dlarch.sweep.plan import read_plan
 
 pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
 
@@ -21,11 +21,11 @@ def images(request):
         pytest.skip(f"needs $DLARCH_DATA/{source}")
 
 
-def accuracy(folder, monkeypatch, words):
+def accuracy(folder, monkeypatch, words, split="test"):
     monkeypatch.setenv("DLARCH_RUNS", str(folder))
     assert main(["fit", *words.split()]) == 0
     (figures,) = folder.rglob("metrics.json")
-    return json.loads(figures.read_text())["metrics"]["test/accuracy"]
+    return json.loads(figures.read_text())["metrics"][f"{split}/accuracy"]
 
 
 def test_the_textbook_mlp_in_three_epochs(tmp_path, monkeypatch):
@@ -53,12 +53,37 @@ def test_logistic_regression_in_three_epochs(tmp_path, monkeypatch):
 
 def test_a_hundred_images_are_learnt_by_heart(tmp_path, monkeypatch):
     words = "--model mlp --data mnist --data.train_size 100 --data.batch_size 100"
-    words += " --trainer.max_steps 200 --trainer.max_epochs -1 --test_after_fit false"
+    words += " --trainer.max_steps 200 --trainer.max_epochs -1 --score_train true"
     words += " --trainer.check_val_every_n_epoch 100 --trainer.log_every_n_steps 200"
-    monkeypatch.setenv("DLARCH_RUNS", str(tmp_path))
-    assert main(["fit", *words.split()]) == 0
-    (figures,) = tmp_path.rglob("metrics.json")
-    assert json.loads(figures.read_text())["metrics"]["train/loss"] < 0.1
+    assert accuracy(tmp_path, monkeypatch, words, "train") == 1.0
+
+
+@pytest.mark.long
+def test_how_settings_of_the_mlp_rank(tmp_path, monkeypatch):
+    def mean(setting: str, words: str) -> float:
+        words = f"--model mlp --data mnist --data.train_size 10000 --data.batch_size 50 {words}"
+        words += " --trainer.max_epochs 5 --model.pictures false"
+        scores = [
+            accuracy(tmp_path / setting / seed, monkeypatch, f"{words} --seed_everything {seed}")
+            for seed in "123"
+        ]
+        return fmean(scores)
+
+    tuned = {
+        setting.name: mean(
+            setting.name, " ".join(f"--{name} {value}" for name, value in setting.options.items())
+        )
+        for setting in read_plan("mnist_optimizers").settings
+    }
+    sgd = "--model.optimizer SGD --model.optimizer.lr"
+    sigmoid = mean("sigmoid", f"--model.activation sigmoid {sgd} 0.01")
+    plain = mean("plain", f"{sgd} 0.1")
+    normed = mean("normed", f"{sgd} 0.1 --model.batch_norm before")
+    print({**tuned, "sigmoid": sigmoid, "SGD at 0.1": plain, "normalised": normed})
+    (adam,) = (score for name, score in tuned.items() if name.startswith("Adam,"))
+    assert sigmoid < min(tuned.values()) - 0.1
+    assert all(abs(score - adam) <= 0.015 for score in tuned.values())
+    assert normed >= plain
 
 
 @pytest.mark.long
@@ -97,11 +122,7 @@ def test_the_mlp_on_a_part_of_cifar10(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(
-    not (Path(os.environ.get("DLARCH_DATA", "")) / "uoft-cs" / "cifar10").is_dir(),
-    reason="needs $DLARCH_DATA/uoft-cs/cifar10",
-)
-def test_own_pretraining_is_worth_five_points_with_a_hundred_images(tmp_path, monkeypatch):
+def test_own_pretraining_on_cifar10_is_worth_five_points(tmp_path, monkeypatch):
     """A body that has seen five kinds of photographs, for five others; three seeds each."""
     words = "--model cnn --model.widths [16,32,64] --model.convolutions 1 --data cifar10"
     words += " --data.classes [airplane,automobile,bird,cat,deer] --data.crop 4 --data.flip true"
@@ -111,6 +132,6 @@ def test_own_pretraining_is_worth_five_points_with_a_hundred_images(tmp_path, mo
     def mean(name, more=""):
         words = f"--config finetune_cifar10 {more} --seed_everything"
         runs = (tmp_path / f"{name}{seed}" for seed in (1, 2, 3))
-        return sum(accuracy(run, monkeypatch, f"{words} {run.name[-1]}") for run in runs) / 3
+        return fmean(accuracy(run, monkeypatch, f"{words} {run.name[-1]}") for run in runs)
 
     assert mean("tuned", f"--model.body {body}/cnn") >= mean("scratch") + 0.05
