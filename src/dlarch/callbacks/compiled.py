@@ -1,0 +1,36 @@
+"""The network compiled by torch: fewer, larger kernels on a GPU."""
+
+from __future__ import annotations
+
+import logging
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+logger = logging.getLogger(__name__)
+
+
+class Compile(Callback):
+    """Compiles the model's `forward` by `torch.compile` when a fit begins.
+
+    The first steps take a minute or so longer; checkpoints are as without. What looks into layers
+    may miss what compiled code does: of the health of gradients, dead and saturated units.
+
+    Args:
+        mode: of `torch.compile`, such as "max-autotune"; its default when not given.
+        backend: that makes the code.
+        on_cpu: compile for a CPU too, where little is gained; else a CPU runs the code as it is.
+    """
+
+    def __init__(
+        self, mode: str | None = None, backend: str = "inductor", on_cpu: bool = False
+    ) -> None:
+        self.mode, self.backend, self.on_cpu = mode, backend, on_cpu
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compile, or say why not."""
+        if pl_module.device.type == "cpu" and not self.on_cpu:
+            logger.info("Compile leaves the network as it is: it runs on a CPU.")
+            return
+        pl_module.compile(mode=self.mode, backend=self.backend)
