@@ -38,17 +38,13 @@ def sweep(tmp_path):
     """Start `dlarch sweep`; returns the process."""
     (tmp_path / "gates.yaml").write_text(RECIPE, encoding="utf-8")
     (tmp_path / "small.yaml").write_text(SWEEP, encoding="utf-8")
-    environment = os.environ | {
-        "DLARCH_RUNS": str(tmp_path / "runs"),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
-    def start(*words: str, config: str = "small.yaml") -> subprocess.Popen[str]:
+    def start(*words: str, config: str = "small.yaml", runs: str = "runs") -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "dlarch", "sweep", "--config", config, *words],
             cwd=tmp_path,
-            env=environment,
+            env=environment | {"DLARCH_RUNS": str(tmp_path / runs)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -57,9 +53,9 @@ def sweep(tmp_path):
     return start
 
 
-def runs_of(tmp_path, name="small"):
+def runs_of(tmp_path, name="small", runs="runs"):
     """The lines of the file of runs."""
-    with (tmp_path / "runs/sweeps" / name / "runs.csv").open(encoding="utf-8") as file:
+    with (tmp_path / runs / "sweeps" / name / "runs.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -122,6 +118,32 @@ def wait_for(holds, seconds=120):
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
+
+
+@pytest.mark.long
+def test_machines_that_share_a_storage_divide_the_trials(sweep, tmp_path):
+    words = ("--seeds", "3", "4", "--storage", "shared.journal")
+    here = sweep(*words, "--workers", "2")
+    there = sweep(*words, runs="elsewhere")
+    finished = [*told(here), *told(there)]
+    assert sorted(finished) == [
+        f"{setting}, seed {seed}" for setting in ("relu", "tanh") for seed in (3, 4)
+    ]
+    assert told(sweep(*words, "--report")) == []
+    found = [(line["setting"], line["seed"], line["state"]) for line in runs_of(tmp_path)]
+    assert found == [
+        (setting, seed, "failed" if setting == "tanks" else "finished")
+        for setting in ("relu", "tanks", "tanh")
+        for seed in ("3", "4")
+    ]
+    assert told(sweep(*words, "--retry_failed"), "failed") == ["tanks, seed 3", "tanks, seed 4"]
+
+
+def told(process, state="finished"):
+    """The trials that ended so, as the process told while it ran."""
+    out, _ = process.communicate(timeout=250)
+    lines = [line.split() for line in out.splitlines()]
+    return sorted(" ".join(words[1:]).split(":")[0] for words in lines if words[:1] == [state])
 
 
 def test_a_sweep_is_no_recipe(tmp_path, monkeypatch, capsys):
