@@ -9,6 +9,9 @@ from typing import Literal
 
 from dlarch.errors import CheckpointError, RunError
 
+SWEEPS = "sweeps"
+"""Below the folder of runs, those of `dlarch sweep`."""
+
 _RUN_NAME = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")
 
 

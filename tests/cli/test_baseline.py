@@ -1,6 +1,7 @@
 """`dlarch baseline`: the table, the networks in it, the file, and mistakes."""
 
 import csv
+import shutil
 
 import pytest
 
@@ -25,11 +26,12 @@ def test_networks_on_the_same_examples_stand_beside(baseline, capsys, tmp_path):
     assert main(["fit", "--config", "mlp", "--name", "mine", *options]) == 0
     shorter = ["--data.train_size", "100"]
     assert main(["fit", "--config", "mlp", "--name", "shorter", *options, *shorter]) == 0
+    shutil.copytree(tmp_path / "runs/mine", tmp_path / "runs/sweeps/rates/lr_0.1")
     code, out, err = baseline("svc", "naive_bayes", "--config", "mlp")
     assert code == 0, err
     with (tmp_path / "runs/baselines/digits.csv").open(encoding="utf-8") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {"svc", "naive_bayes", "mine"}  # not the one of fewer examples
+    assert set(rows) == {"svc", "naive_bayes", "mine"}  # not of fewer examples or a sweep
     assert rows["mine"]["kind"] == "mlp"
     assert 0.5 < float(rows["mine"]["test/accuracy"]) <= 1
     assert 0.5 < float(rows["mine"]["val/accuracy"]) <= 1

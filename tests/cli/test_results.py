@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dlarch.cli.main import main
-from dlarch.cli.results import mean_and_deviation, without_seed
+from dlarch.cli.results import mean_and_deviation, setting_of
 
 RECORD = {
     "model": "seq2seq_attn",
@@ -157,11 +157,12 @@ def test_missing_things_are_named(capsys):
         "a --seed_everything 3 --b",
         "a --seed_everything=3 --b",
         "a --b --seed_everything 12",
+        "a --name here --seed_everything 12 --b",
         "a --b",
     ],
 )
 def test_seed_is_left_out_of_a_command(command):
-    assert without_seed(command) == "a --b"
+    assert setting_of(command) == "a --b"
 
 
 def test_run_from_python_has_no_recipe_and_overflow_is_left_out():

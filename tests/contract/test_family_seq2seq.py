@@ -9,6 +9,7 @@ from torch import optim
 from dlarch import create_data, list_models
 from dlarch.data import pairs
 from dlarch.data.generators import sequences
+from dlarch.spec import BOS, PAD
 from dlarch.tasks.teacher_forcing import sampled_features
 
 FAMILY = list_models(family="seq2seq")
@@ -89,6 +90,49 @@ def test_one_token_at_a_time_equals_the_whole_target(subject):
             if whole.attention is not None:
                 looks = whole.attention[:, step]
                 torch.testing.assert_close(output.attention[:, 0], looks, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("subject", FAMILY, indirect=True)
+def test_hypotheses_score_as_their_whole_targets_do(subject):
+    """Those of a beam change places at each step; with them go their states."""
+    batch = subject.example()[1]
+    model = subject.make().eval()
+    count = 4
+    found = model.search(
+        batch.source,
+        beam=count,
+        n_best=count,
+        length_penalty=0.0,
+        max_length=7,
+        return_attention=True,
+    )
+    assert found.scores.isfinite().all()
+    begin = torch.full((len(batch.source), 1), BOS)
+    for rank in range(count):
+        tokens = found.tokens[:, rank]
+        fed = torch.cat((begin, tokens), dim=1)[:, :-1]
+        outputs = model(batch.source, fed)
+        taken = outputs.logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0]
+        score = taken.masked_fill(tokens == PAD, 0.0).sum(1)
+        torch.testing.assert_close(found.scores[:, rank], score, atol=1e-5, rtol=1e-5)
+        if found.attention is not None:
+            real = (tokens != PAD)[..., None]
+            looks = outputs.attention.masked_fill(~real, 0.0)
+            torch.testing.assert_close(found.attention[:, rank], looks, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("subject", FAMILY, indirect=True)
+def test_greedy_decoding_writes_what_the_whole_target_predicts(subject):
+    """Its tokens, fed to `forward`, are the best guesses at every step."""
+    source = subject.example()[1].source
+    model = subject.make().eval()
+    tokens = model.search(source, max_length=8).tokens[:, 0]
+    begin = torch.full((len(source), 1), BOS)
+    logits = model(source, torch.cat((begin, tokens), dim=1)[:, :-1]).logits
+    logits[..., [PAD, BOS]] = -torch.inf
+    real = tokens != PAD
+    assert real.any(1).all()
+    assert torch.equal(logits.argmax(-1)[real], tokens[real])
 
 
 @pytest.mark.parametrize("subject", FAMILY, indirect=True)

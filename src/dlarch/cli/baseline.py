@@ -16,7 +16,7 @@ import yaml
 from dlarch import factory, registry
 from dlarch.cli.options import OptionParser, print_table, print_text
 from dlarch.errors import MismatchError, OptionError
-from dlarch.runs import runs_root
+from dlarch.runs import SWEEPS, runs_root
 
 
 def run(argv: list[str]) -> int:
@@ -140,9 +140,14 @@ def _fitting(data: Any) -> list[str]:
 
 
 def _networks(data: Any, metrics: list[str]) -> list[dict[str, Any]]:
-    """The newest finished run of each recipe that was trained on the same examples."""
+    """The newest finished run of each recipe that was trained on the same examples.
+
+    Runs of sweeps stand in tables of their own.
+    """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(runs_root().glob("**/metrics.json")):
+        if path.is_relative_to(runs_root() / SWEEPS):
+            continue
         try:
             spec = json.loads((path.parent / "spec.json").read_text(encoding="utf-8"))["spec"]
             record = json.loads(path.read_text(encoding="utf-8"))

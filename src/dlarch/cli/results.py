@@ -111,7 +111,7 @@ def render(folder: Path) -> Path:
     """Write `folder`/results.md from the records; returns its path."""
     groups: dict[tuple[str, str], dict[Any, Record]] = {}
     for record in read(folder):
-        key = (record["recipe"] or "", without_seed(record["command"]))
+        key = (record["recipe"] or "", setting_of(record["command"]))
         groups.setdefault(key, {})[record["seed"]] = record  # a seed run again counts once
     ordered = [list(groups[key].values()) for key in sorted(groups)]
     text = "\n".join([_TITLE, *_summary(ordered), *(_section(records) for records in ordered)])
@@ -120,9 +120,9 @@ def render(folder: Path) -> Path:
     return path
 
 
-def without_seed(command: str) -> str:
-    """A command without its seed, by which runs are grouped."""
-    return re.sub(r"\s+--seed_everything[= ]\s*\S+", "", command).strip()
+def setting_of(command: str) -> str:
+    """A command without its seed and the name of its folder, by which runs are grouped."""
+    return re.sub(r"\s+--(?:seed_everything|name)[= ]\s*\S+", "", command).strip()
 
 
 def mean_and_deviation(values: Iterable[float]) -> str:
@@ -198,7 +198,7 @@ def _section(records: list[Record]) -> str:
     lines = [
         f"## {newest['recipe'] or 'No recipe'}: {newest['model']} on {newest['data']}",
         "",
-        "```\n" + without_seed(newest["command"]) + "\n```",
+        "```\n" + setting_of(newest["command"]) + "\n```",
         "",
         "| metric | value |",
         "|---|---|",

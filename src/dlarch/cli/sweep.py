@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dlarch.cli.options import OptionParser, positive, print_text
-from dlarch.runs import runs_root
+from dlarch.runs import SWEEPS, runs_root
 
 if TYPE_CHECKING:
     from dlarch.sweep.plan import Plan
@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
     plan = read_plan(options.config)
     if options.seeds:
         plan = replace(plan, seeds=tuple(options.seeds))
-    folder = (runs_root() / "sweeps" / plan.name).absolute()
+    folder = (runs_root() / SWEEPS / plan.name).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     queue = Queue(plan, options.storage or str(folder / STORAGE), options.retry_failed)
     sweep = Sweep(plan, queue, folder, options.workers, options.devices)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.models.seq2seq.seq2seq_attn import Seq2SeqAttn
-from dlarch.spec import BOS, PAD
+from dlarch.spec import PAD
 
 SOURCE_VOCAB, TARGET_VOCAB = 11, 13
 SIZES = {"embedding_size": 6, "encoder_size": 5, "hidden_size": 7, "attention_size": 8}
@@ -149,41 +149,6 @@ def test_one_token_at_a_time_equals_the_whole_target(cell, pairs):
         torch.testing.assert_close(output.attention[:, 0], looks, atol=1e-5, rtol=1e-5)
 
 
-def test_hypotheses_of_a_sentence_go_their_own_ways(pairs):
-    """Three tokens in one step give what each gives by itself."""
-    source, _ = pairs
-    model = make_model().eval()
-    memory = model.encode(source)
-    state = model.first_state(memory)
-    tokens = torch.tensor([4, 7, 9]).expand(len(source), 3)
-    wide = type(state)(state.hidden.expand(-1, 3, -1), None)
-    together = model.step(tokens, wide, memory)
-    for k in range(3):
-        alone = model.step(tokens[:, k, None], state, memory)
-        torch.testing.assert_close(together.logits[:, k], alone.logits[:, 0])
-        torch.testing.assert_close(together.state.hidden[:, k], alone.state.hidden[:, 0])
-
-
-def test_attention_is_a_distribution_over_real_tokens(pairs):
-    source, target = pairs
-    attention = make_model()(source, target).attention
-    torch.testing.assert_close(attention.sum(-1), torch.ones(target.shape))
-    padding = (source == PAD)[:, None].expand_as(attention)
-    assert padding.any()
-    assert attention[padding].eq(0).all()
-    assert attention[~padding].gt(0).all()
-
-
-def test_a_future_token_does_not_change_earlier_logits(pairs):
-    source, target = pairs
-    model = make_model().eval()
-    changed = target.clone()
-    changed[:, 3] = (changed[:, 3] + 1) % TARGET_VOCAB
-    before, after = model(source, target).logits, model(source, changed).logits
-    assert torch.equal(before[:, :3], after[:, :3])
-    assert not torch.isclose(before[:, 3], after[:, 3]).all(-1).any()
-
-
 def test_parameters_at_full_size_are_those_of_the_published_model():
     """The count of bentrevett's tutorial on Multi30k, lower-cased words of frequency 2."""
     model = Seq2SeqAttn(7853, 5893, embedding_size=256, encoder_size=512, hidden_size=512)
@@ -221,17 +186,3 @@ def test_dropout_acts_in_training_alone(pairs):
     assert not torch.allclose(first, second)
     model.eval()
     assert torch.equal(model(*pairs).logits, model(*pairs).logits)
-
-
-@CELLS
-def test_greedy_decoding_writes_what_the_whole_target_predicts(cell, pairs):
-    """Its tokens, fed to `forward`, are the best guesses at every step."""
-    source, _ = pairs
-    model = make_model(cell=cell).eval()
-    tokens = model.search(source, max_length=8).tokens[:, 0]
-    begin = torch.full((len(source), 1), BOS)
-    logits = model(source, torch.cat((begin, tokens), 1)[:, :-1]).logits
-    logits[..., [PAD, BOS]] = float("-inf")
-    real = tokens != PAD
-    assert real.any(1).all()
-    assert torch.equal(logits.argmax(-1)[real], tokens[real])
