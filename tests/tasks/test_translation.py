@@ -5,7 +5,7 @@ import torch
 
 from dlarch.batches import TranslationBatch
 from dlarch.decoding import Hypotheses
-from dlarch.errors import MismatchError
+from dlarch.errors import MismatchError, OptionError
 from dlarch.processing import TextProcessor, TranslationProcessor
 from dlarch.spec import BOS, EOS, PAD, UNK
 from dlarch.tasks import teacher_forcing, translation
@@ -167,6 +167,29 @@ def test_predictions_are_texts(make_model, make_trainer, make_data):
     predicted = trainer.predict(model, datamodule=data)
     assert [len(batch) for batch in predicted] == [16, 16]
     assert all(isinstance(text, str) for batch in predicted for text in batch)
+
+
+def test_test_and_predict_search_as_they_are_told(make_model, make_trainer, make_data, monkeypatch):
+    monkeypatch.setattr(translation, "DECODED_IN_VALIDATION", 8)
+    data, model, asked = make_data(), make_model(facts=False), []
+    search = model.search
+
+    def watched(source, **options):
+        asked.append(options)
+        return search(source, max_length=3, **options)
+
+    model.search = watched
+    model.decode_with(beam=3, length_penalty=0.5)
+    trainer = make_trainer(limit_test_batches=1, limit_predict_batches=1)
+    trainer.test(model, datamodule=data, verbose=False)
+    trainer.predict(model, datamodule=data)
+    assert asked[0] == asked[-1] == {"beam": 3, "length_penalty": 0.5}
+    asked.clear()
+    trainer.validate(model, datamodule=data, verbose=False)
+    assert asked
+    assert all("beam" not in options for options in asked)
+    with pytest.raises(OptionError, match="beam must be a whole number from 1 up, not 0"):
+        model.decode_with(beam=0)
 
 
 def test_a_batch_keeps_its_optional_fields_apart():

@@ -30,6 +30,7 @@ from dlarch.compat.parser import (
 from dlarch.errors import CheckpointError, MismatchError, OptionError, UserError
 from dlarch.factory import check_batch_types
 from dlarch.run_files import RunFiles, open_run
+from dlarch.tasks.translator import Translator
 from dlarch.training import (
     SAVE_EVERY_N_STEPS,
     finish,
@@ -109,6 +110,8 @@ class CommandLine(LightningCLI):
 
         add("test_after_fit", bool, True)
         add("score_train", bool, False)
+        add("beam", int | None, None)
+        add("length_penalty", float | None, None)
         add("name", str | None, None)
         add("monitor", str | None, None)
         add("save_every_n_steps", int, SAVE_EVERY_N_STEPS)
@@ -160,8 +163,19 @@ class CommandLine(LightningCLI):
             )
         )
 
+    def _set_decoding(self) -> None:
+        """Tell a translator how test and predict search."""
+        asked = {name: self._get(self.config_init, name) for name in ("beam", "length_penalty")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        if not given:
+            return
+        if not isinstance(self.model, Translator):
+            raise OptionError(f"--{next(iter(given))} is for models that translate: leave it out.")
+        self.model.decode_with(**given)
+
     def after_instantiate_classes(self) -> None:
         """Hand the checkpoint's processor to the data, and to the model what wins over it."""
+        self._set_decoding()
         stored = self.words.stored
         if stored is None:
             return

@@ -32,6 +32,8 @@ OWN_OPTIONS = {
     "test_after_fit": "test the best checkpoint after fit",
     "monitor": "metric that chooses the best checkpoint; the task's own when not given",
     "score_train": "score the training split too, with the tested weights",
+    "beam": "hypotheses that test and predict follow per sentence (translation); 1 is greedy",
+    "length_penalty": "power of the length by which scores of a beam are divided (translation)",
     "name": "of the folder of runs; the recipe's when not given",
     "save_every_n_steps": "optimizer steps between two exactly resumable checkpoints",
     "seed_everything": "seed of all random numbers",

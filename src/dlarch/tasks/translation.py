@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -145,7 +146,7 @@ class Translation(Translator):
         """Score and translate a batch."""
         pairs = TranslationBatch(*batch)
         self._score_forced(pairs)
-        self._score_free(pairs)
+        self._score_free(pairs, self.decoding)
         self._keep_fixed(pairs)
 
     def _score_forced(self, pairs: TranslationBatch) -> None:
@@ -156,10 +157,12 @@ class Translation(Translator):
         self._metrics["perplexity"].update(total, count)
         self._metrics["token_accuracy"].update((logits.argmax(-1) == targets).sum(), count)
 
-    def _score_free(self, pairs: TranslationBatch) -> None:
+    def _score_free(
+        self, pairs: TranslationBatch, decoding: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         if not len(pairs.source):
             return
-        found = self.search(pairs.source).tokens[:, 0]
+        found = self.search(pairs.source, **decoding).tokens[:, 0]
         wanted = pairs.target[:, 1:]
         translations = self._texts(found)
         references = pairs.target_text or self._texts(wanted)
@@ -186,8 +189,9 @@ class Translation(Translator):
         return [self.processor.target.normalize(text) for text in references]
 
     def predict_step(self, batch: Sequence[Any], _: int) -> list[str]:
-        """Greedy translations of a batch."""
-        return self._texts(self.search(TranslationBatch(*batch).source).tokens[:, 0])
+        """Translations of a batch."""
+        source = TranslationBatch(*batch).source
+        return self._texts(self.search(source, **self.decoding).tokens[:, 0])
 
     # ---- what the pictures show
 

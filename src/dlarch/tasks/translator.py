@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,9 @@ class Translator(Task):
     longest: int | None = None
     """Tokens that a target can have at most, if the model has a limit."""
 
+    decoding: Mapping[str, Any] = MappingProxyType({})
+    """Options of `search` in test and predict, as `decode_with` sets them."""
+
     # ---- what a model defines
 
     @abstractmethod
@@ -80,6 +84,15 @@ class Translator(Task):
         return StepOutput(self.project(features), state, attention)
 
     # ---- translating
+
+    def decode_with(self, beam: int = 1, length_penalty: float = 1.0) -> None:
+        """Choose how test and predict search; validation is always greedy.
+
+        Raises:
+            OptionError: an option outside its range.
+        """
+        _check_options(beam, length_penalty, n_best=1, temperature=0.0)
+        self.decoding = {"beam": beam, "length_penalty": length_penalty}
 
     def search(
         self,
