@@ -51,7 +51,8 @@ class RunResult:
         samples: translations and the like, as the final model makes them.
         best_epoch: epoch (from 0) that validation chose; None if the last weights were tested.
         stopped_epoch: last epoch that was trained.
-        best_score: the monitored metric in the best epoch.
+        best_score: the monitored metric of the weights tested.
+        averaged: checkpoints whose mean these weights are; 1 if they are one's own.
         minutes: of training and test, those before a resume among them.
         stopped_early: whether early stopping ended the training.
     """
@@ -64,6 +65,7 @@ class RunResult:
     minutes: float = 0.0
     stopped_early: bool = False
     best_score: float | None = None
+    averaged: int = 1
 
 
 def fit(
@@ -243,9 +245,9 @@ def finish(
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     checkpoint = _best_of(trainer, run)
     quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-    averaged = None if quick else _averaged(trainer, model, data, score)
-    if averaged is not None:
-        checkpoint, score = averaged
+    mean = None if quick else _averaged(trainer, model, data, run, score)
+    if mean is not None:
+        checkpoint, score = run.best, mean[1]
     best_epoch = None if checkpoint in (None, run.last) else _epoch_of(checkpoint)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     early = any(isinstance(each, EarlyStopping) and each.stopped_epoch > 0 for each in callbacks)
@@ -264,6 +266,7 @@ def finish(
         minutes=files.earlier_minutes + (time.monotonic() - started) / 60,
         stopped_early=early,
         best_score=None if score is None else float(score),
+        averaged=1 if mean is None else mean[0],
     )
     if trainer.is_global_zero and not quick:
         watched = getattr(trainer.checkpoint_callback, "monitor", None)
@@ -279,15 +282,21 @@ def finish(
     return result
 
 
-def _averaged(trainer: L.Trainer, model: Any, data: Any, score: Any) -> tuple[Path, Tensor] | None:
-    """The mean of the last checkpoints and its score, if asked for and better than the best one."""
+def _averaged(
+    trainer: L.Trainer, model: Any, data: Any, run: Run, score: Any
+) -> tuple[int, Tensor] | None:
+    """Make the mean of the last checkpoints the best one, if asked for and if it is better.
+
+    Returns:
+        How many they are, and the score of the mean; None if it is not the best.
+    """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     asked = [each for each in callbacks if isinstance(each, AverageLast)]
     monitor = getattr(trainer.checkpoint_callback, "monitor", None)
     if not asked or monitor is None or score is None:
         return None
-    path = asked[0].average(trainer)
-    if path is None:
+    path, count = run.checkpoints / "averaged.ckpt", asked[0].average(trainer)
+    if count < 2:
         return None
     before = dict(trainer.callback_metrics)
     with _unlogged(trainer):  # this is no point of the curves
@@ -297,7 +306,10 @@ def _averaged(trainer: L.Trainer, model: Any, data: Any, score: Any) -> tuple[Pa
     found = trainer.callback_metrics[monitor].clone()
     logger.info("Averaged checkpoints have %s %.5g, the best one %.5g.", monitor, found, score)
     if found > score if trainer.checkpoint_callback.mode == "max" else found < score:  # type: ignore[union-attr]
-        return path, found
+        if trainer.is_global_zero:
+            AtomicCheckpointIO().save_checkpoint(load_checkpoint(path), run.best)
+        trainer.strategy.barrier()
+        return count, found
     trainer.callback_metrics.update(before)
     return None
 
@@ -386,6 +398,7 @@ def _record(
         "monitor": monitor,
         "best_score": result.best_score,
         "best_epoch": result.best_epoch,
+        "averaged": result.averaged,
         "stopped_epoch": result.stopped_epoch,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     } | ({"resumed": commands[1:]} if commands[1:] else {})

@@ -1,5 +1,7 @@
 """The mean of the last checkpoints of a training."""
 
+import json
+
 import lightning as L  # noqa: N812
 import pytest
 import torch
@@ -29,7 +31,7 @@ def fit(tmp_path, monkeypatch):
         return dlarch.fit(
             model,
             dlarch.create_data("digits"),
-            callbacks=[AverageLast(count)],
+            callbacks=[AverageLast(count)] if count else [],
             accelerator="cpu",
             enable_progress_bar=False,
             **{"max_epochs": 5} | options,
@@ -63,16 +65,21 @@ def scores(path, verb, split):
 
 
 @pytest.mark.parametrize("rate", [0.001, 1.0], ids=["still falling", "wandering"])
-def test_the_better_one_on_validation_is_tested(fit, rate):
+def test_the_better_one_on_validation_is_the_best_checkpoint(fit, rate):
     """While the loss still falls the last one is better than the mean; else the mean."""
     result = fit(rate=rate)
     folder = result.run.checkpoints
     mean = scores(folder / "averaged.ckpt", "validate", "val")
-    best = scores(folder / "best.ckpt", "validate", "val")
-    assert (mean < best) == (rate > 0.1)
-    assert result.best_score == pytest.approx(min(mean, best))
-    chosen = folder / ("averaged.ckpt" if mean < best else "best.ckpt")
-    assert result.metrics["test/loss"] == pytest.approx(scores(chosen, "test", "test"))
+    best = scores(result.run.folder, "validate", "val")
+    better = rate > 0.1
+    assert (mean == best) == better
+    assert mean >= best
+    assert result.best_score == pytest.approx(best)
+    assert result.averaged == (3 if better else 1)
+    assert json.loads(result.run.metrics.read_text())["averaged"] == result.averaged
+    assert result.metrics["test/loss"] == pytest.approx(scores(result.run.folder, "test", "test"))
+    single = fit(rate=rate, count=None)
+    assert (best < single.best_score) == better
 
 
 def test_a_resumed_run_averages_what_an_uninterrupted_one_does(fit):

@@ -22,8 +22,8 @@ class AverageLast(L.Callback):
 
     Late in training the weights wander about a good point, and their mean is nearer to it. At each
     validation the weights are kept as `checkpoints/step_N.ckpt`, the last `count` of them. `fit`
-    scores the mean on the validation data, and tests it if it is better there than the best single
-    checkpoint.
+    scores the mean on the validation data; if it is better there than the best single checkpoint,
+    it becomes `best.ckpt` and is what is tested.
 
     Args:
         count: checkpoints that are averaged.
@@ -47,17 +47,16 @@ class AverageLast(L.Callback):
             for path in _kept(folder)[: -self.count]:
                 path.unlink()
 
-    def average(self, trainer: L.Trainer) -> Path | None:
-        """Write `averaged.ckpt`, and say where; None if there are no two checkpoints."""
+    def average(self, trainer: L.Trainer) -> int:
+        """Write `averaged.ckpt`, and say of how many checkpoints; not of fewer than two."""
         folder = _folder(trainer)
         kept = [] if folder is None else _kept(folder)[-self.count :]
         if folder is None or len(kept) < 2:
-            return None
-        path = folder / "averaged.ckpt"
+            return len(kept)
         if trainer.is_global_zero:
-            AtomicCheckpointIO().save_checkpoint(averaged(kept), path)
+            AtomicCheckpointIO().save_checkpoint(averaged(kept), folder / "averaged.ckpt")
         trainer.strategy.barrier()
-        return path
+        return len(kept)
 
 
 def averaged(paths: list[Path]) -> dict[str, Any]:

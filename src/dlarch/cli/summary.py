@@ -95,6 +95,8 @@ def _samples(result: RunResult) -> Table:
 def _epochs(result: RunResult, tested: bool) -> str:
     if result.best_epoch is not None:
         chosen = f"epoch {result.best_epoch + 1}"
+        if result.averaged > 1:
+            chosen = f"the mean of the last {result.averaged}"
     else:
         chosen = "the last one" if _has_checkpoint(result) else "none was kept"
     ended = "stopped early" if result.stopped_early else "ended"
