@@ -163,10 +163,17 @@ def test_sources_in_two_languages_read_either_way(name):
 def test_options_that_do_not_fit_the_source_are_refused(tmp_path):
     with pytest.raises(OptionError, match="no columns"):
         opened("copy", columns=["a", "b"])
-    with pytest.raises(OptionError, match="leave out train_size"):
-        opened("number_words", train_size=10)
+    with pytest.raises(OptionError, match="8000 training pairs, but 8001 are asked for: lower"):
+        by_split("number_words", ("en", "digits"), train_size=8001)
     with pytest.raises(DataError, match="Did you mean 'dates'"):
         opened("date")
+
+
+def test_fewer_numbers_are_the_first_of_all_and_the_test_stays():
+    few = by_split("number_words", ("fr", "digits"), train_size=100)
+    whole = by_split("number_words", ("fr", "digits"))
+    assert list(few["train"]) == list(whole["train"])[:100]
+    assert list(few["test"]) == list(whole["test"])
 
 
 def test_digits_are_those_of_the_operands():

@@ -199,10 +199,5 @@ def open_pairs(
     if source == "addition":
         options["digits"] = 3 if digits is None else digits
     if train_size is not None:
-        if source == "number_words":
-            raise OptionError(
-                "number_words holds the numbers 0 to 9999, 8,000 of them for training; leave out "
-                "train_size."
-            )
         options["train"] = train_size
     return GeneratedPairs(source, **options)

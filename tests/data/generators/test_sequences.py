@@ -21,6 +21,11 @@ def test_sums_are_right_and_operands_fill_the_range():
     assert sum(drawn) / len(drawn) == pytest.approx(499.5, abs=10)
 
 
+@pytest.mark.parametrize(("digits", "sizes"), [(1, (45, 5, 5)), (2, (4040, 505, 505))])
+def test_of_few_sums_a_tenth_is_held_out_each_time(digits, sizes):
+    assert tuple(len(pairs) for pairs in addition_pairs(digits).values()) == sizes
+
+
 def test_held_out_operands_are_in_no_other_split_in_either_order():
     pairs = addition_pairs(2, train=5000, validation=25, test=25)  # all pairs there are
     keys = {split: {operands(source) for source, _ in pairs[split]} for split in pairs}
@@ -84,7 +89,7 @@ def test_pairs_are_pinned_for_every_machine():
     ("make", "options", "message"),
     [
         (addition_pairs, {"digits": 0}, "digits is 0"),
-        (addition_pairs, {"digits": 1}, "addition has 55 different sources"),
+        (addition_pairs, {"digits": 1, "train": 60}, "addition has 55 different sources"),
         (addition_pairs, {"test": -1}, "test of addition is -1"),
         (copy_pairs, {"alphabet": "aa"}, "alphabet of copy is 'aa'"),
         (copy_pairs, {"alphabet": ""}, "alphabet of copy is ''"),

@@ -5,6 +5,7 @@ from random import Random
 from num2words import num2words
 
 from dlarch.data.generators import Pairs, check_languages, shuffled
+from dlarch.errors import OptionError
 
 DIGITS = "digits"
 """The "language" in which numbers are written in digits."""
@@ -18,31 +19,44 @@ LANGUAGES = (*_CODES, DIGITS)
 COUNT = 10_000
 """How many numbers there are: 0 to 9999."""
 
+TRAINED = 8_000
+"""How many of them are for training."""
+
 
 def number_pairs(
-    source_language: str = "en", target_language: str = DIGITS, *, seed: int = 0
+    source_language: str = "en",
+    target_language: str = DIGITS,
+    *,
+    train: int = 8_000,
+    seed: int = 0,
 ) -> dict[str, Pairs]:
     """Pair each of 0 to 9999 with itself in another writing: (one hundred and one, 101).
 
     Args:
         source_language: one of `LANGUAGES`; "digits" writes 101.
         target_language: another of them.
+        train: number of training pairs, at most 8,000.
         seed: decides which numbers are held out.
 
     Returns:
-        8,000 pairs of "train", 1,000 of "validation", 1,000 of "test"; no number is in two.
+        The pairs of "train", 1,000 of "validation", 1,000 of "test"; no number is in two.
 
     Raises:
-        OptionError: for an unknown language, or the same one twice.
+        OptionError: for an unknown language, the same one twice, or too many training pairs.
     """
+    if not 0 <= train <= TRAINED:
+        raise OptionError(
+            f"number_words has {TRAINED} training pairs, but {train} are asked for: lower "
+            "train_size, or leave it out."
+        )
     check_languages("numbers", source_language, target_language, LANGUAGES)
     order = shuffled(COUNT, Random(seed))
     pairs = [(write(n, source_language), write(n, target_language)) for n in order]
-    train, validation = round(0.8 * COUNT), round(0.1 * COUNT)
+    begin = round(0.9 * COUNT)
     return {
         "train": pairs[:train],
-        "validation": pairs[train : train + validation],
-        "test": pairs[train + validation :],
+        "validation": pairs[TRAINED:begin],
+        "test": pairs[begin:],
     }
 
 

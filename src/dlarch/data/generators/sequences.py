@@ -14,9 +14,9 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 def addition_pairs(
     digits: int = 3,
     *,
-    train: int = 45_000,
-    validation: int = 5_000,
-    test: int = 5_000,
+    train: int | None = None,
+    validation: int | None = None,
+    test: int | None = None,
     seed: int = 0,
 ) -> dict[str, Pairs]:
     """Pair sums with their results: ("123+45", "168").
@@ -26,9 +26,9 @@ def addition_pairs(
 
     Args:
         digits: digits of the largest operand, 1 to 18.
-        train: number of pairs.
-        validation: number of pairs.
-        test: number of pairs.
+        train: number of pairs; when not given, 45,000 or all that are left.
+        validation: number of pairs; when not given, 5,000, or a tenth of them all if that is less.
+        test: likewise.
         seed: decides the operands.
 
     Returns:
@@ -40,8 +40,13 @@ def addition_pairs(
     if not 1 <= digits <= 18:
         raise OptionError(f"digits is {digits}; choose a number from 1 to 18.")
     size = 10**digits
+    available = size * (size + 1) // 2
+    held_out = min(5_000, available // 10)
+    test = held_out if test is None else test
+    validation = held_out if validation is None else validation
+    train = min(45_000, available - test - validation) if train is None else train
     sizes = {"test": test, "validation": validation, "train": train}
-    _check_sizes("addition", sizes, size * (size + 1) // 2, "raise digits")
+    _check_sizes("addition", sizes, available, "raise digits")
 
     def operands() -> Iterator[tuple[int, int]]:
         random = Random(seed)
