@@ -1,5 +1,7 @@
 """What every registered model must do, whatever it is."""
 
+import math
+
 import lightning as L  # noqa: N812
 import pytest
 import torch
@@ -78,6 +80,19 @@ def test_overfits_a_handful(subject, trainer, helpers):
     if before["val/loss"] == 0:  # weights that start at 0 may have nothing to lose
         assert before["val/accuracy"] < after["val/accuracy"] == 1
     assert after["val/loss"] <= 0.05 * before["val/loss"]
+
+
+def test_trains_in_bf16_with_clipped_gradients(subject, trainer):
+    options = {"precision": "bf16-mixed"}
+    if subject.by_gradients:
+        options["gradient_clip_val"] = 0.01
+    data, model = subject.data(), subject.cls(**subject.small)
+    fit = trainer(max_steps=2, limit_val_batches=2, limit_test_batches=2, **options)
+    fit.fit(model, datamodule=data)
+    assert fit.global_step == 2
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    scores = fit.test(model, datamodule=data, verbose=False)[0]
+    assert all(math.isfinite(score) for score in scores.values())
 
 
 def test_an_example_alone_is_what_it_is_in_a_batch(subject, helpers):
