@@ -55,9 +55,9 @@ def word_model(make_model, searched_ids):
     return model
 
 
-def exact_match(model, make_trainer, batch):
+def scores(model, make_trainer, batch):
     loader = torch.utils.data.DataLoader([batch], batch_size=None)
-    return make_trainer().test(model, loader, verbose=False)[0]["test/exact_match"]
+    return make_trainer().test(model, loader, verbose=False)[0]
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["texts", "ids alone"])
@@ -69,7 +69,13 @@ def test_an_unknown_word_in_the_reference_cannot_be_matched(make_model, make_tra
     assert (batch.target[0] == UNK).sum() == 1
     if not written:
         batch = batch._replace(source_text=None, target_text=None)
-    assert exact_match(model, make_trainer, batch) == pytest.approx(2 / 3)
+    assert scores(model, make_trainer, batch)["test/exact_match"] == pytest.approx(2 / 3)
+
+
+def test_the_edit_distance_is_that_of_characters_in_the_mean(make_model, make_trainer):
+    model = word_model(make_model, ["the black cat", "the cat"])
+    batch = model.processor.encode([(text, text) for text in ("the black cat", "the bats")])
+    assert scores(model, make_trainer, batch)["test/edit_distance"] == pytest.approx(2 / 2)
 
 
 def test_the_samples_are_the_first_examples_whatever_order_they_come_in(

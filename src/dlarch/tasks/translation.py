@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
 from torchmetrics import Metric
+from torchmetrics.functional.text import edit_distance
 
 from dlarch.batches import TranslationBatch
 from dlarch.callbacks.attention import AttentionMaps
@@ -122,9 +123,9 @@ class Translation(Translator):
 
     # ---- validation and test
 
-    def metrics(self, stage: str) -> dict[str, Metric]:  # noqa: ARG002
-        """Teacher-forced loss, perplexity and accuracy; exact match and BLEU of free decoding."""
-        return {
+    def metrics(self, stage: str) -> dict[str, Metric]:
+        """Teacher-forced loss, perplexity and accuracy; the others are of free decoding."""
+        found: dict[str, Metric] = {
             "loss": Ratio(),
             "perplexity": Ratio(exponential=True),
             "token_accuracy": Ratio(),
@@ -132,6 +133,8 @@ class Translation(Translator):
             "bleu": CorpusBleu(),
             "bleu_tokens": CorpusBleu(tokenize="none", lowercase=True),
         }
+        # It takes a loop over characters: once is enough.
+        return found | ({"edit_distance": Ratio()} if stage == "test" else {})
 
     def validation_step(self, batch: Sequence[Any], _: int) -> None:
         """Score a batch; translate those of its examples that are among the first 1,000."""
@@ -171,6 +174,9 @@ class Translation(Translator):
         pairs_of_texts = zip(known, translations, self._plain(references), strict=True)
         exact = [known and text == reference for known, text, reference in pairs_of_texts]
         self._metrics["exact_match"].update(float(sum(exact)), float(len(exact)))
+        if "edit_distance" in self._metrics:
+            edits = edit_distance(translations, references, reduction="sum")
+            self._metrics["edit_distance"].update(float(edits), float(len(exact)))
         self._metrics["bleu"].update(translations, references)
         self._metrics["bleu_tokens"].update(
             [" ".join(split_words(text)) for text in translations],
