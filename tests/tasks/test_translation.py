@@ -5,7 +5,8 @@ import torch
 
 from dlarch.batches import TranslationBatch
 from dlarch.decoding import Hypotheses
-from dlarch.errors import MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.models.seq2seq.transformer import Transformer
 from dlarch.processing import TextProcessor, TranslationProcessor
 from dlarch.spec import BOS, EOS, PAD, UNK
 from dlarch.tasks import teacher_forcing, translation
@@ -203,3 +204,17 @@ def test_a_batch_keeps_its_optional_fields_apart():
     assert batch.source_mask.tolist() == [[True, True, False]]
     assert batch.target_mask.all()
     assert batch.example is batch.source_text is batch.target_text is None
+
+
+def test_pairs_longer_than_the_model_are_refused_before_training(make_trainer, make_data):
+    def fit(positions, **options):
+        data = make_data(**options)
+        model = Transformer(hidden_size=8, layers=1, heads=2, positions=positions)
+        make_trainer(max_steps=1, limit_val_batches=0).fit(model, datamodule=data)
+
+    fit(21)  # twenty letters and the end
+    said = "split train takes 21 positions, but the model has 20: give --model.positions 21, or"
+    with pytest.raises(DataError, match=f"{said} --data.max_length 19."):
+        fit(20)
+    with pytest.raises(DataError, match=r"split validation .* give --model.positions 21\.$"):
+        fit(20, max_length=19)

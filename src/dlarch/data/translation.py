@@ -301,6 +301,12 @@ class TranslationData(DataModule):
         """The pairs of a split."""
         return self._datasets[split]
 
+    def longest_pair(self, split: str) -> int:
+        """Positions that a model needs for the longest pair of a split."""
+        pairs = self._datasets[split]
+        # The source ends with EOS; of the target all but its EOS is fed.
+        return int(max(pairs.source.lengths.max(), pairs.target.lengths.max() - 1))
+
     def training_plan(self, seed: int, epoch: int) -> list[np.ndarray]:
         """Batches of similar length in random order."""
         pairs = self._datasets["train"]

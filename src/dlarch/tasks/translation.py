@@ -18,6 +18,7 @@ from dlarch.batches import TranslationBatch
 from dlarch.callbacks.attention import AttentionMaps
 from dlarch.callbacks.protocols import TranslationSample
 from dlarch.callbacks.translations import TranslationTable
+from dlarch.errors import DataError
 from dlarch.processing.words import split_words
 from dlarch.spec import BOS, EOS, PAD, UNK, DataSpec
 from dlarch.tasks.base import (
@@ -112,14 +113,29 @@ class Translation(Translator):
         return self.project(features[real]), pairs.target[:, 1:][real]
 
     def on_fit_start(self) -> None:
-        """Try the loss that was asked for.
+        """Try the loss that was asked for, and see that the longest pairs fit.
 
         Raises:
-            OptionError: it is no mean over logits (n, V) and targets (n,).
+            OptionError: the loss is no mean over logits (n, V) and targets (n,).
+            DataError: a pair is longer than the model's positions.
         """
         super().on_fit_start()
+        self._check_lengths()
         logits = torch.randn((3, 5), generator=torch.Generator().manual_seed(0))
         check_loss(self.loss, logits, torch.tensor([4, 1, 2]))
+
+    def _check_lengths(self) -> None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.longest is None or not hasattr(data, "longest_pair"):
+            return
+        for split in ("train", "validation", "test"):
+            needed = data.longest_pair(split)
+            if needed > self.longest:
+                shorter = f", or --data.max_length {self.longest - 1}" if split == "train" else ""
+                raise DataError(
+                    f"The longest pair of split {split} takes {needed} positions, but the model "
+                    f"has {self.longest}: give --model.positions {needed}{shorter}."
+                )
 
     # ---- validation and test
 
