@@ -11,6 +11,7 @@ from dlarch.nn import (
     gru_update,
     lstm_update,
     run_recurrent,
+    step_from_gates,
     step_recurrent,
 )
 
@@ -142,6 +143,29 @@ def test_step_by_step_is_the_whole_run(kind):
     torch.testing.assert_close(state.hidden[:, 0], last.hidden)
     if cell is not None:
         torch.testing.assert_close(state.cell[:, 0], last.cell)
+
+
+@KINDS
+def test_steps_from_known_gates_are_the_whole_run_with_its_gradients(kind):
+    network = kind(5, 4, num_layers=2, batch_first=True)
+    inputs = torch.randn(3, 7, 5)
+    wanted, last = network(inputs)
+    gates = torch.nn.functional.linear(inputs, network.weight_ih_l0, network.bias_ih_l0)
+    states = [tuple(torch.zeros(3, 4) for _ in range(1 + (kind is nn.LSTM)))] * 2
+    found = []
+    for step in gates.unbind(1):
+        states = step_from_gates(network, step, states)
+        found.append(states[-1][0])
+    outputs = torch.stack(found, dim=1)
+    torch.testing.assert_close(outputs, wanted)
+    parts = last if isinstance(last, tuple) else (last,)
+    for part, finals in zip(parts, zip(*states, strict=True), strict=True):
+        torch.testing.assert_close(torch.stack(finals), part)
+    weights = torch.randn(3, 7, 4)
+    ours = torch.autograd.grad((outputs * weights).sum(), list(network.parameters()))
+    theirs = torch.autograd.grad((wanted * weights).sum(), list(network.parameters()))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_dropout_between_the_layers_is_that_of_training():

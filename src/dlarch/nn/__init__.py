@@ -21,6 +21,7 @@ from dlarch.nn.recurrent import (
     gru_update,
     lstm_update,
     run_recurrent,
+    step_from_gates,
     step_recurrent,
 )
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
@@ -57,6 +58,7 @@ __all__ = [
     "make_activation",
     "make_basis",
     "run_recurrent",
+    "step_from_gates",
     "step_recurrent",
     "units_before",
 ]

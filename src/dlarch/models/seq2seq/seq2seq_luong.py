@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import map_tensors
 from dlarch.errors import OptionError
-from dlarch.nn import RecurrentState, run_recurrent, step_recurrent
+from dlarch.nn import RecurrentState, run_recurrent, step_from_gates, step_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -210,10 +210,18 @@ class Seq2SeqLuong(Translation):
 
     def decode_by_steps(self, target: Tensor, memory: Memory) -> Looked:
         """The same where each step reads the attentional vector of the one before."""
-        state, steps = self.first_state(memory), []
-        for embedded in self.dropout(self.target_embedding(target)).split(1, dim=1):
-            found, state = self.read(embedded, state, memory)
-            steps.append(found)
+        # The tokens' part of the first layer's gates is known before the loop.
+        weight = self.decoder.get_parameter("weight_ih_l0")
+        of_token, of_fed = weight.tensor_split((self.hparams.embedding_size,), dim=1)
+        embedded = self.dropout(self.target_embedding(target))
+        token_gates = F.linear(embedded, of_token, self.decoder.get_parameter("bias_ih_l0"))
+        parts = [part.unbind(1) for part in memory.last if part is not None]
+        states = list(zip(*parts, strict=True))
+        fed, steps = torch.zeros_like(states[-1][0]), []
+        for gates in token_gates.unbind(1):
+            states = step_from_gates(self.decoder, gates + F.linear(fed, of_fed), states)
+            steps.append(self.look(states[-1][0][:, None], memory))
+            fed = steps[-1].attentional[:, 0]
         return Looked(*(torch.cat(parts, dim=1) for parts in zip(*steps, strict=True)))
 
     def advance(self, token: Tensor, state: State, memory: Memory) -> DecoderStep:
