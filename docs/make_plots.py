@@ -6,7 +6,8 @@ python docs/make_plots.py               writes images/DATA_*.png: of dates, numb
 python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and RECIPE_errors.png of a
                                         translator, RECIPE_confusion.png and, if there are any,
                                         RECIPE_mistakes.png and RECIPE_filters.png of a classifier
-                                        of images, and RECIPE_attention.png if it attends to patches
+                                        of images, and RECIPE_attention.png of what attends to
+                                        its source or to patches
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import lightning as L  # noqa: N812
 import numpy as np
 import yaml
 from matplotlib.axes import Axes
@@ -28,8 +30,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import dlarch
+from dlarch.callbacks.attention import attention_figure
 from dlarch.callbacks.classes import confusion_figure, mistakes_figure
 from dlarch.callbacks.features import MOST_FILTERS, filter_grid, first_filters
+from dlarch.callbacks.figures import figure_pixels
 from dlarch.callbacks.protocols import Mistake
 from dlarch.data.generators.dates import date_pairs, date_styles
 from dlarch.data.generators.number_words import number_pairs
@@ -201,6 +205,7 @@ def draw_run(run: str, images: Path) -> None:
     data.setup("test")
     if hasattr(model, "translate"):
         draw_errors(score(model, data), options, images / f"{recipe}_errors.png")
+        draw_alignment(model, data, images / f"{recipe}_attention.png")
     elif model.classifies:
         draw_classes(model, data, images / recipe)
         if hasattr(model, "attention"):
@@ -276,6 +281,21 @@ def by_length(scores: Iterable[Score]) -> dict[str, list[Score]]:
         if part:
             parts.setdefault(f"{part[0].length} to {part[-1].length}", []).extend(part)
     return parts
+
+
+def draw_alignment(model: object, data: object, path: Path) -> None:
+    """What each token of a translation looked at in its source, if the model has attention."""
+    from torch.utils.data import DataLoader
+
+    batch = next(iter(data.test_dataloader()))
+    trainer = L.Trainer(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu"
+    )
+    trainer.test(model, DataLoader([batch], batch_size=None), verbose=False)
+    (sample,) = model.translation_samples(1)
+    if sample.attention is not None:
+        Image.fromarray(figure_pixels(attention_figure(sample))).save(path)
+        print(path)
 
 
 # ---- a run of a classifier
