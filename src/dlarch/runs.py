@@ -60,6 +60,11 @@ class Run:
         return self.checkpoints / "best.ckpt"
 
     @property
+    def averaged(self) -> Path:
+        """The mean of the last checkpoints, there only if it is better than the best one."""
+        return self.checkpoints / "averaged.ckpt"
+
+    @property
     def metrics(self) -> Path:
         """The results, as `dlarch results add` reads them."""
         return self.folder / "metrics.json"
@@ -146,10 +151,14 @@ def resolve_checkpoint(
     """
     if text in ("last", "best"):
         run = newest_run(recipe)
-        wanted = run.last if text == "last" else run.best
-        if not wanted.is_file():
-            raise CheckpointError(f"The newest run, {run.folder}, has no {text} checkpoint yet.")
-        return wanted
+        if text == "last":
+            wanted = [run.last]
+        else:
+            wanted = [run.averaged, run.best] if prefer == "best" else [run.best]
+        for each in wanted:
+            if each.is_file():
+                return each
+        raise CheckpointError(f"The newest run, {run.folder}, has no {text} checkpoint yet.")
     path = Path(text)
     if not path.exists() and (runs_root() / text).exists():
         path = runs_root() / text
@@ -163,7 +172,7 @@ def resolve_checkpoint(
     run = Run(path.parent if path.name == "checkpoints" else path)
     if not run.checkpoints.is_dir():
         run = newest_in(path) or run
-    candidates = (run.last,) if prefer == "last" else (run.best, run.last)
+    candidates = (run.last,) if prefer == "last" else (run.averaged, run.best, run.last)
     for candidate in candidates:
         if candidate.is_file():
             return candidate

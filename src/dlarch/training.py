@@ -52,7 +52,7 @@ class RunResult:
         best_epoch: epoch (from 0) that validation chose; None if the last weights were tested.
         stopped_epoch: last epoch that was trained.
         best_score: the monitored metric of the weights tested.
-        averaged: checkpoints whose mean these weights are; 1 if they are one's own.
+        averaged: checkpoints whose mean these weights are; 1 for a single one.
         minutes: of training and test, those before a resume among them.
         stopped_early: whether early stopping ended the training.
     """
@@ -247,7 +247,7 @@ def finish(
     quick = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
     mean = None if quick else _averaged(trainer, model, data, run, score)
     if mean is not None:
-        checkpoint, score = run.best, mean[1]
+        checkpoint, score = run.averaged, mean[1]
     best_epoch = None if checkpoint in (None, run.last) else _epoch_of(checkpoint)
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     early = any(isinstance(each, EarlyStopping) and each.stopped_epoch > 0 for each in callbacks)
@@ -285,7 +285,7 @@ def finish(
 def _averaged(
     trainer: L.Trainer, model: Any, data: Any, run: Run, score: Any
 ) -> tuple[int, Tensor] | None:
-    """Make the mean of the last checkpoints the best one, if asked for and if it is better.
+    """Keep the mean of the last checkpoints, if asked for and better than the best single one.
 
     Returns:
         How many they are, and the score of the mean; None if it is not the best.
@@ -295,22 +295,21 @@ def _averaged(
     monitor = getattr(trainer.checkpoint_callback, "monitor", None)
     if not asked or monitor is None or score is None:
         return None
-    path, count = run.checkpoints / "averaged.ckpt", asked[0].average(trainer)
+    count = asked[0].average(trainer, run.averaged)
     if count < 2:
         return None
     before = dict(trainer.callback_metrics)
     with _unlogged(trainer):  # this is no point of the curves
         trainer.validate(
-            model, datamodule=data, ckpt_path=str(path), verbose=False, weights_only=True
+            model, datamodule=data, ckpt_path=str(run.averaged), verbose=False, weights_only=True
         )
     found = trainer.callback_metrics[monitor].clone()
     logger.info("Averaged checkpoints have %s %.5g, the best one %.5g.", monitor, found, score)
     if found > score if trainer.checkpoint_callback.mode == "max" else found < score:  # type: ignore[union-attr]
-        if trainer.is_global_zero:
-            AtomicCheckpointIO().save_checkpoint(load_checkpoint(path), run.best)
-        trainer.strategy.barrier()
         return count, found
     trainer.callback_metrics.update(before)
+    if trainer.is_global_zero:
+        run.averaged.unlink()
     return None
 
 

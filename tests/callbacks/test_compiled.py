@@ -4,6 +4,7 @@ import torch
 import dlarch
 from dlarch.callbacks.compiled import Compile
 from dlarch.callbacks.cost import TrainingCost
+from dlarch.errors import OptionError
 
 QUIET = {
     "logger": False,
@@ -39,6 +40,7 @@ def test_a_compiled_network_learns_the_same(fit):
     torch._dynamo.reset()
     model, found = fit(Compile(backend=backend, on_cpu=True))
     assert frames
+    assert "forward" not in vars(model)  # it is as it was
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value, msg=name)
     assert found.metrics["test/accuracy"] == expected.metrics["test/accuracy"]
@@ -50,5 +52,14 @@ def test_a_compiled_network_learns_the_same(fit):
 def test_on_a_cpu_nothing_is_compiled_unless_asked_for(fit, caplog):
     with caplog.at_level("INFO", "dlarch"):
         model, _ = fit(Compile())
-    assert model._compiled_call_impl is None
+    assert "forward" not in vars(model)
     assert "it runs on a CPU" in caplog.text
+
+
+def test_translators_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    data = dlarch.create_data("translation", source="copy", train_size=20)
+    model = dlarch.create_model("seq2seq", data, hidden_size=4, embedding_size=4)
+    with pytest.raises(OptionError, match="not for translators: leave it out"):
+        dlarch.fit(model, data, callbacks=[Compile()], **QUIET)

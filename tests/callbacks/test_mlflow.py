@@ -1,4 +1,4 @@
-"""MLflow keeps all of a run, and a resumed run goes on in the same place."""
+"""Other loggers than TensorBoard, by one line: MLflow keeps all of a run, CSV its metrics."""
 
 import json
 
@@ -8,8 +8,6 @@ from dlarch import AutoModel
 from dlarch.callbacks.mlflow import MLflow
 from dlarch.cli.main import main
 from dlarch.errors import OptionError
-
-mlflow = pytest.importorskip("mlflow", reason="an extra: pip install 'dlarch[mlflow]'")
 
 
 @pytest.fixture
@@ -37,6 +35,7 @@ def metrics_of(folder):
 
 @pytest.mark.slow
 def test_parameters_metrics_pictures_and_model_are_kept(trained, tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="an extra: pip install 'dlarch[mlflow]'")
     logger = "--trainer.logger dlarch.callbacks.mlflow.MLflow"
     folder = trained(f"{logger} --trainer.max_epochs 1")
     trained(f"{logger} --trainer.max_epochs 2 --ckpt_path {folder}")

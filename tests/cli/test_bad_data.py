@@ -79,8 +79,7 @@ def test_all_images_that_cannot_be_read_are_named_together(refused, folder):
     for broken in names:
         broken.write_bytes(b"")
     complaint = refused(images(folder))
-    assert complaint.startswith(f"{names[0]} is no image, or damaged (")
-    assert complaint.endswith(f"2 more cannot be read: {names[1]}, {names[2]}.")
+    assert [complaint.count(f"{name} is no image, or damaged (") for name in names] == [1, 1, 1]
 
 
 def test_a_file_that_is_no_image_is_named(refused, folder):
@@ -197,9 +196,8 @@ def test_a_bad_row_of_a_hub_data_set_is_named(refused, tmp_path, column, value, 
 def test_a_class_of_the_hub_that_train_lacks_is_named(refused, tmp_path):
     write_hub(tmp_path / "set", lambda values: values.update(label=[1, 2] * 10), "train")
     complaint = refused(images(tmp_path / "set"))
-    assert complaint.startswith(
-        "Split test has images of 0, 3, 4, 5, 6, 7, 8, 9, but train has non"
-    )
+    assert complaint.startswith("Split test has images of 0, 3, 4, 5, 6, 7, 8, 9, but train")
+    assert complaint.endswith("or leave them out with --data.classes.")
 
 
 # ---- tables

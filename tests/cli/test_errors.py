@@ -82,6 +82,7 @@ TINY = "fit --config tiny"
         (f"{TINY} --model.hidden_size -3", "must be at least 1"),
         (f"{TINY} --model.dropout 7", "7"),
         (f"{TINY} --save_every_n_steps 0", "at least 1, not 0"),
+        (f"{TINY} --length_penalty 0.5", "length_penalty needs a beam of several hypotheses"),
         (f"{TINY} --beam 0", "beam must be a whole number from 1 up, not 0"),
         ("fit --config mlp --beam 3", "--beam is for models that translate: leave it out"),
         (f"{TINY} --monitor val/bleuu", "be 'val/bleuu', .* Did you mean 'val/bleu'"),

@@ -157,7 +157,8 @@ def test_missing_things_are_named(capsys):
         "a --seed_everything 3 --b",
         "a --seed_everything=3 --b",
         "a --b --seed_everything 12",
-        "a --name here --seed_everything 12 --b",
+        "a --name 'over here' --seed_everything 12 --b",
+        "a '--name=over here' --b",
         "a --b",
     ],
 )

@@ -5,7 +5,7 @@ import random
 import pytest
 import sacrebleu
 
-from dlarch.tasks.metrics import CorpusBleu, Ratio
+from dlarch.tasks.metrics import CorpusBleu, Ratio, edit_distance
 
 WORDS = ["the", "a", "cat", "dog", "sits", "runs", "on", "under", "Mat", "tree", ",", "."]
 
@@ -74,3 +74,21 @@ def test_a_ratio_divides_the_sums_not_the_parts():
     assert ratio.compute().item() == pytest.approx(0.7)
     assert exponential.compute().item() == pytest.approx(2.01375, abs=1e-5)
     assert Ratio().compute().isnan()
+
+
+def by_recursion(one, other):
+    """The definition."""
+    if not one or not other:
+        return len(one) + len(other)
+    changed = by_recursion(one[1:], other[1:]) + (one[0] != other[0])
+    return min(changed, by_recursion(one[1:], other) + 1, by_recursion(one, other[1:]) + 1)
+
+
+def test_the_edit_distance_is_levenshteins():
+    draw = random.Random(0)
+    texts = ["".join(draw.choices("ab ", k=size)) for size in (0, 1, 2, 3, 4, 5, 5, 6)]
+    for one in texts:
+        for other in texts:
+            assert edit_distance(one, other) == by_recursion(one, other)
+    long = "a clause that is left out of the translation, more than a few letters "
+    assert edit_distance("and the rest of it", long + "and the rest of it") == len(long)

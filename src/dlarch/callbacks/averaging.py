@@ -18,12 +18,12 @@ FORM = re.compile(r"step_(\d+)\.ckpt")
 
 
 class AverageLast(L.Callback):
-    """Average the weights of the last validations of a training into `averaged.ckpt`.
+    """Average the weights of the last validations of a training.
 
     Late in training the weights wander about a good point, and their mean is nearer to it. At each
     validation the weights are kept as `checkpoints/step_N.ckpt`, the last `count` of them. `fit`
-    scores the mean on the validation data; if it is better there than the best single checkpoint,
-    it becomes `best.ckpt` and is what is tested.
+    scores the mean on the validation data. If it is better there than the best single checkpoint,
+    it is kept as `checkpoints/averaged.ckpt`, is tested, and is what later verbs take of the run.
 
     Args:
         count: checkpoints that are averaged.
@@ -47,14 +47,14 @@ class AverageLast(L.Callback):
             for path in _kept(folder)[: -self.count]:
                 path.unlink()
 
-    def average(self, trainer: L.Trainer) -> int:
-        """Write `averaged.ckpt`, and say of how many checkpoints; not of fewer than two."""
+    def average(self, trainer: L.Trainer, path: Path) -> int:
+        """Write the mean into a file, and say of how many checkpoints; not of fewer than two."""
         folder = _folder(trainer)
         kept = [] if folder is None else _kept(folder)[-self.count :]
         if folder is None or len(kept) < 2:
             return len(kept)
         if trainer.is_global_zero:
-            AtomicCheckpointIO().save_checkpoint(averaged(kept), folder / "averaged.ckpt")
+            AtomicCheckpointIO().save_checkpoint(averaged(kept), path)
         trainer.strategy.barrier()
         return len(kept)
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -143,7 +144,8 @@ class NumbersPicture(Callback):
         writers = tensorboard_writers(trainer) if shows(trainer) else []
         if not writers or not isinstance(pl_module, OffersNumbers):
             return
-        predicted, curve = pl_module.predicted(), pl_module.curve()
+        with isolate_rng(include_cuda=pl_module.device.type == "cuda"):
+            predicted, curve = pl_module.predicted(), pl_module.curve()
         figures = {}
         if predicted is not None:
             figures["predictions"] = predicted_figure(predicted)

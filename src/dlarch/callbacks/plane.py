@@ -87,7 +87,7 @@ def surface(module: Any, rows: Tensor, targets: Tensor) -> Figure:
         (left, right, low, high),
         _in_units(module, rows),
         targets.cpu().numpy(),
-        _columns(module, 2),
+        _columns(module),
         module.class_names(),
         float((module(rows).argmax(1) == targets).float().mean()),
     )
@@ -164,8 +164,8 @@ def _places(values: Tensor, count: int) -> Tensor:
     return places.to(device=values.device, dtype=values.dtype)
 
 
-def _columns(module: Any, count: int) -> list[str]:
-    return getattr(module.processor, "columns", None) or [f"x{n}" for n in range(1, count + 1)]
+def _columns(module: Any) -> list[str]:
+    return getattr(module.processor, "columns", None) or ["x1", "x2"]
 
 
 def _in_units(module: Any, rows: Tensor) -> Floats:

@@ -171,6 +171,8 @@ class CommandLine(LightningCLI):
             return
         if not isinstance(self.model, Translator):
             raise OptionError(f"--{next(iter(given))} is for models that translate: leave it out.")
+        if self.words.verb == "validate":
+            raise OptionError("Validation is always greedy: leave out --beam and --length_penalty.")
         self.model.decode_with(**given)
 
     def after_instantiate_classes(self) -> None:

@@ -1,7 +1,7 @@
 """`dlarch results`: metrics of finished runs, from docs/results.jsonl to docs/results.md."""
 
 import json
-import re
+import shlex
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from pathlib import Path
@@ -122,7 +122,15 @@ def render(folder: Path) -> Path:
 
 def setting_of(command: str) -> str:
     """A command without its seed and the name of its folder, by which runs are grouped."""
-    return re.sub(r"\s+--(?:seed_everything|name)[= ]\s*\S+", "", command).strip()
+    words = iter(shlex.split(command))
+    kept: list[str] = []
+    for word in words:
+        option, _, value = word.partition("=")
+        if option not in ("--seed_everything", "--name"):
+            kept.append(word)
+        elif not value:
+            next(words, None)
+    return shlex.join(kept)
 
 
 def mean_and_deviation(values: Iterable[float]) -> str:

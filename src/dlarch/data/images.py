@@ -19,7 +19,7 @@ from dlarch.batches import ImageBatch
 from dlarch.data.augment import Augmentation
 from dlarch.data.base import DataModule
 from dlarch.data.cache import cache_key, cached
-from dlarch.data.classes import chosen_classes
+from dlarch.data.classes import LEFT_OUT, chosen_classes
 from dlarch.data.image_sources import ImageSource, LabelledImage, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
@@ -146,6 +146,8 @@ class ImageData(DataModule):
         given = None if self.processor is self._own else self.processor
         if given is not None:
             _check_given(given, names)
+        else:
+            _check_classes(self._folder, names, labels)
         self._datasets = self._divided(self._folder, stored.image_shape, labels)
         if given is None:
             if self._own is None:
@@ -303,55 +305,74 @@ def _finished(
 def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> None:
     """Fill a folder of the cache."""
     digest = hashlib.sha256()
-    found: dict[str, set[int]] = {}
+    unread: list[DataError] = []
     for split in source.splits:
         labels = array("q")
         images = source.read(split)
         with pixels_file(folder, split).open("wb") as file:
             while chunk := list(islice(images, CHUNK)):
-                pixels = np.stack(_read(chunk, shape))
+                read = _read(chunk, shape, unread)
+                if unread:
+                    continue  # all that cannot be read shall be named
+                pixels = np.stack(read)
                 file.write(as_stored(pixels).tobytes())
                 labels.extend(label for _, label in chunk)
                 if split == "train":
                     digest.update(pixels.tobytes())
+        _refuse(unread)
         if not labels:
             raise DataError(f"There are no images in split {split}.")
-        found[split] = set(labels)
         if split == "train":
             digest.update(labels.tobytes())
         np.save(labels_file(folder, split), np.frombuffer(labels, dtype=np.int64))
-    for split, labels_there in found.items():
-        if unknown := sorted(labels_there - found["train"]):
-            names = ", ".join(source.class_names[label] for label in unknown)
-            raise DataError(
-                f"Split {split} has images of {names}, but train has none: add some to train, or "
-                "remove these."
-            )
     channels = shape[0]
     ImageProcessor(shape, [0.0] * channels, [1.0] * channels, source.class_names).save(folder)
     (folder / FINGERPRINT).write_text(digest.hexdigest(), encoding="utf-8")
 
 
-def _read(chunk: Sequence[LabelledImage], shape: tuple[int, int, int]) -> list[Pixels]:
-    """The pixels of images.
-
-    Raises:
-        DataError: images cannot be read; names up to ten of them.
-    """
+def _read(
+    chunk: Sequence[LabelledImage], shape: tuple[int, int, int], unread: list[DataError]
+) -> list[Pixels]:
+    """The pixels of images; to `unread` is added why others cannot be read."""
     pixels: list[Pixels] = []
-    unread: list[Any] = []
-    first: DataError | None = None
     for image, _ in chunk:
         try:
             pixels.append(read_pixels(image, shape))
         except DataError as error:
-            first = first or error
-            unread.append(image)
-    if first is not None:
-        others = ", ".join(map(str, unread[1:10])) + (", ..." if len(unread) > 10 else "")
-        also = f" {len(unread) - 1} more cannot be read: {others}." if unread[1:] else ""
-        raise DataError(f"{first}{also}") from first
+            unread.append(error)
     return pixels
+
+
+def _refuse(unread: list[DataError]) -> None:
+    """Raise if there is anything that cannot be read; up to ten images are named."""
+    if not unread:
+        return
+    more = f" {len(unread) - 10} more cannot be read." if len(unread) > 10 else ""
+    raise DataError(" ".join(str(error) for error in unread[:10]) + more) from unread[0]
+
+
+def _check_classes(
+    folder: Path, names: Sequence[str], new_labels: NDArray[np.int64] | None
+) -> None:
+    """See that the training images hold each class that is asked for.
+
+    Raises:
+        DataError: they do not.
+    """
+    labels = {
+        split: np.load(labels_file(folder, split))
+        for split in SPLITS
+        if labels_file(folder, split).exists()
+    }
+    if new_labels is not None:
+        labels = {split: new_labels[stored] for split, stored in labels.items()}
+    for split, stored in labels.items():
+        unknown = np.setdiff1d(stored, [*np.unique(labels["train"]), LEFT_OUT])
+        if len(unknown):
+            raise DataError(
+                f"Split {split} has images of {', '.join(names[label] for label in unknown)}, but "
+                "train has none: add some to train, or leave them out with --data.classes."
+            )
 
 
 def _check_given(given: Any, class_names: Sequence[str]) -> None:

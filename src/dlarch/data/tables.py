@@ -99,12 +99,12 @@ class TableData(DataModule):
         """Read and divide the rows."""
         if not self._tables:
             self._tables = self.divide(self.read())
-            _check_classes(self._tables)
         train = self._tables["train"]
         given = None if self.processor is self._own else self.processor
         if given is not None:
             self._check_given(given, train)
         else:
+            _check_classes(self._tables, train.class_names)
             self._own = self._own or self._measured(train)
             self.processor = self._own
         digest = hashlib.sha256(json.dumps([train.columns, train.class_names]).encode())
@@ -195,20 +195,20 @@ def same_rows(table: Table) -> dict[str, Table]:
     return dict.fromkeys(SPLITS, table)
 
 
-def _check_classes(tables: dict[str, Table]) -> None:
+def _check_classes(tables: dict[str, Table], names: list[str] | None) -> None:
     """See that the training rows hold each class that is asked for.
 
     Raises:
         DataError: they do not.
     """
-    known = set(tables["train"].targets.flatten().tolist())
+    if names is None:
+        return
     for split, table in tables.items():
-        for label in sorted(set(table.targets.flatten().tolist()) - known):
-            if table.class_names is not None:
-                raise DataError(
-                    f"The class {table.class_names[label]!r} is in split {split}, but no training "
-                    "row has it: add rows of that class, or remove those there are."
-                )
+        for label in np.setdiff1d(table.targets, tables["train"].targets):
+            raise DataError(
+                f"The class {names[label]!r} is in split {split}, but no training row has it: add "
+                "rows of that class, or remove those there are."
+            )
 
 
 def _mean_and_std(values: NDArray[Any], wanted: bool) -> tuple[list[float], list[float]]:

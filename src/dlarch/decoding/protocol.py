@@ -42,7 +42,7 @@ class StepModel(Protocol):
     `PerSentence`, which the hypotheses of a sentence share. `memory` is what stays (encoder states,
     attention keys, source mask): a NamedTuple of tensors that lead with (B, ...), or None. It is
     kept once per sentence, so the model broadcasts it over K. B shrinks when finished sentences are
-    dropped and K grows from 1 after the first step: read both off `token`.
+    dropped and K grows from 1 after the first step, and only then: read both off `token`.
     """
 
     def step(self, token: Tensor, state: Any, memory: Any) -> StepOutput:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from dlarch.config_files import read_mapping
 from dlarch.errors import OptionError, did_you_mean
 from dlarch.recipes import find_recipe, list_sweeps
@@ -101,9 +103,7 @@ class Plan:
         # What the recipe says: its comments do not count.
         recipe = read_mapping(self.recipe, "recipe", "must say what to train.")
         told = [recipe, dict(self.shared), dict(options), self.metric, seed]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(yaml.safe_dump(told).encode()).hexdigest()[:16]
 
     def words(self, options: Options, seed: int, name: str) -> list[str]:
         """What to type after `dlarch` for one run.

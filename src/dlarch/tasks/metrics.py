@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from sacrebleu.metrics.bleu import BLEU
 from torch import Tensor
@@ -107,3 +108,16 @@ class Confusion(Metric):
     def compute(self) -> Tensor:
         """(K, K), a row for each true class."""
         return self.counts
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Characters to change, add or delete on the way from one text to the other (Levenshtein)."""
+    if one == other:
+        return 0
+    letters, places = np.array(list(other)), np.arange(len(other) + 1)
+    row = places
+    for count, letter in enumerate(one, start=1):
+        above = np.minimum(row[1:] + 1, row[:-1] + (letters != letter))
+        # What is added after the best place so far costs one each.
+        row = np.minimum.accumulate(np.concatenate(([count], above)) - places) + places
+    return int(row[-1])

@@ -266,7 +266,8 @@ class Supervised(Task):
         inputs, targets = (torch.cat(part) for part in zip(*rows, strict=True))
         low, high = float(inputs.min()), float(inputs.max())
         margin = 0.2 * (high - low)
-        grid = torch.linspace(low - margin, high + margin, 200, device=inputs.device)[:, None]
+        places = torch.linspace(low - margin, high + margin, 200)[:, None]
+        grid = places.to(device=inputs.device, dtype=inputs.dtype)
         truth, _ = self._in_units(targets, torch.zeros_like(targets))
         found = self._predicted(grid)
         return Curve(self._names(), name, self._raw(inputs), truth[:, 0], self._raw(grid), *found)
@@ -285,7 +286,7 @@ class Supervised(Task):
 
     def _raw(self, inputs: Tensor) -> Any:
         """A single input, (B, 1), in its own unit: (B,)."""
-        numbers = inputs[:, 0].cpu().numpy()
+        numbers = inputs[:, 0].float().cpu().numpy()
         if not isinstance(self.processor, TableProcessor):
             return numbers
         return numbers * self.processor.std[0] + self.processor.mean[0]

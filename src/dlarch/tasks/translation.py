@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
 from torchmetrics import Metric
-from torchmetrics.functional.text import edit_distance
 
 from dlarch.batches import TranslationBatch
 from dlarch.callbacks.attention import AttentionMaps
@@ -28,7 +26,7 @@ from dlarch.tasks.base import (
     SchedulerCallable,
 )
 from dlarch.tasks.losses import check_loss
-from dlarch.tasks.metrics import CorpusBleu, Ratio
+from dlarch.tasks.metrics import CorpusBleu, Ratio, edit_distance
 from dlarch.tasks.teacher_forcing import TeacherForcing, sampled_features
 from dlarch.tasks.translator import Translator
 
@@ -74,6 +72,7 @@ class Translation(Translator):
         self.loss = loss
         self.teacher_forcing = teacher_forcing.checked()
         self._fixed: list[TranslationBatch] = []
+        self._decoded_with: Mapping[str, Any] = {}
 
     @classmethod
     def example(cls, size: int, seed: int) -> tuple[DataSpec, TranslationBatch]:
@@ -165,7 +164,7 @@ class Translation(Translator):
         """Score and translate a batch."""
         pairs = TranslationBatch(*batch)
         self._score_forced(pairs)
-        self._score_free(pairs, self.decoding)
+        self._score_free(pairs)
         self._keep_fixed(pairs)
 
     def _score_forced(self, pairs: TranslationBatch) -> None:
@@ -176,22 +175,21 @@ class Translation(Translator):
         self._metrics["perplexity"].update(total, count)
         self._metrics["token_accuracy"].update((logits.argmax(-1) == targets).sum(), count)
 
-    def _score_free(
-        self, pairs: TranslationBatch, decoding: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
+    def _score_free(self, pairs: TranslationBatch) -> None:
         if not len(pairs.source):
             return
-        found = self.search(pairs.source, **decoding).tokens[:, 0]
+        found = self.search(pairs.source, **self._decoded_with).tokens[:, 0]
         wanted = pairs.target[:, 1:]
         translations = self._texts(found)
         references = pairs.target_text or self._texts(wanted)
         # An unknown word is left out of a text, and must not match the lack of one.
         known = (wanted != UNK).all(1).tolist()
-        pairs_of_texts = zip(known, translations, self._plain(references), strict=True)
+        plain = self._plain(references)
+        pairs_of_texts = zip(known, translations, plain, strict=True)
         exact = [known and text == reference for known, text, reference in pairs_of_texts]
         self._metrics["exact_match"].update(float(sum(exact)), float(len(exact)))
         if "edit_distance" in self._metrics:
-            edits = edit_distance(translations, references, reduction="sum")
+            edits = sum(map(edit_distance, translations, plain))
             self._metrics["edit_distance"].update(float(edits), float(len(exact)))
         self._metrics["bleu"].update(translations, references)
         self._metrics["bleu_tokens"].update(
@@ -224,12 +222,12 @@ class Translation(Translator):
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics and the fixed examples."""
         super().on_validation_epoch_start()
-        self._fixed = []
+        self._fixed, self._decoded_with = [], {}
 
     def on_test_epoch_start(self) -> None:
         """Start the epoch's metrics and the fixed examples."""
         super().on_test_epoch_start()
-        self._fixed = []
+        self._fixed, self._decoded_with = [], self.decoding
 
     def _keep_fixed(self, pairs: TranslationBatch, count: int = 16) -> None:
         """Keep the first examples of those that are seen, whatever order they come in."""
@@ -262,7 +260,7 @@ class Translation(Translator):
         for pairs in self._fixed:
             # After a test the Trainer has taken the model back to the CPU.
             source_ids = pairs.source.to(self.device)
-            found = self.search(source_ids).tokens[:, 0]
+            found = self.search(source_ids, **self._decoded_with).tokens[:, 0]
             fed = F.pad(found[:, :-1], (1, 0), value=BOS)
             maps = self.attention_maps(source_ids, fed)
             texts, ids = self._texts(found), found.cpu()

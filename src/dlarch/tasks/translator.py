@@ -92,6 +92,8 @@ class Translator(Task):
             OptionError: an option outside its range.
         """
         _check_options(beam, length_penalty, n_best=1, temperature=0.0)
+        if beam == 1 and length_penalty != 1.0:
+            raise OptionError("length_penalty needs a beam of several hypotheses, such as beam 5.")
         self.decoding = {"beam": beam, "length_penalty": length_penalty}
 
     def search(
