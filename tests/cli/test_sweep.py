@@ -87,7 +87,11 @@ def test_a_sweep_goes_past_a_failure_and_reports(sweep, tmp_path):
     assert "--model.dropout 0.1" in runs_of(tmp_path)[2]["command"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
+    ids=lambda number: number.name,
+)
 def test_a_killed_sweep_goes_on_without_repeating(sweep, tmp_path, number):
     long = SWEEP.replace("score_train: true", "trainer.max_epochs: 80")
     long = long.replace("  tanks: {model.activation: tanks}\n", "  relu: {trainer.max_epochs: 2}\n")
