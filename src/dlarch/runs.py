@@ -65,6 +65,11 @@ class Run:
         return self.checkpoints / "averaged.ckpt"
 
     @property
+    def best_weights(self) -> Path:
+        """What is scored and used of a run: the mean if there is one, else the best checkpoint."""
+        return self.averaged if self.averaged.is_file() else self.best
+
+    @property
     def metrics(self) -> Path:
         """The results, as `dlarch results add` reads them."""
         return self.folder / "metrics.json"
@@ -151,14 +156,11 @@ def resolve_checkpoint(
     """
     if text in ("last", "best"):
         run = newest_run(recipe)
-        if text == "last":
-            wanted = [run.last]
-        else:
-            wanted = [run.averaged, run.best] if prefer == "best" else [run.best]
-        for each in wanted:
-            if each.is_file():
-                return each
-        raise CheckpointError(f"The newest run, {run.folder}, has no {text} checkpoint yet.")
+        best = run.best_weights if prefer == "best" else run.best
+        wanted = run.last if text == "last" else best
+        if not wanted.is_file():
+            raise CheckpointError(f"The newest run, {run.folder}, has no {text} checkpoint yet.")
+        return wanted
     path = Path(text)
     if not path.exists() and (runs_root() / text).exists():
         path = runs_root() / text
@@ -172,7 +174,7 @@ def resolve_checkpoint(
     run = Run(path.parent if path.name == "checkpoints" else path)
     if not run.checkpoints.is_dir():
         run = newest_in(path) or run
-    candidates = (run.last,) if prefer == "last" else (run.averaged, run.best, run.last)
+    candidates = (run.last,) if prefer == "last" else (run.best_weights, run.last)
     for candidate in candidates:
         if candidate.is_file():
             return candidate

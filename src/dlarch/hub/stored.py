@@ -140,7 +140,7 @@ def _checked(path: Path, values: dict[str, Any]) -> dict[str, Any]:
 def _provenance_of(checkpoint: Path) -> dict[str, Any]:
     """What RUN/metrics.json tells of the checkpoint that was tested; empty for another one."""
     run = Run(checkpoint.parent.parent)
-    tested = next((path for path in (run.averaged, run.best) if path.is_file()), run.last)
+    tested = run.best_weights if run.best_weights.is_file() else run.last
     if checkpoint != tested or not run.metrics.is_file():
         return {}
     try:
