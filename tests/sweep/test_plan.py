@@ -51,6 +51,31 @@ grid:
     assert found.settings[5].options == {"model.optimizer.lr": 0.1, "model.activation": "selu"}
 
 
+def test_recipes_are_compared_in_one_list_or_grid(plan, tmp_path):
+    text = """
+set: {trainer.max_epochs: 2}
+runs:
+  wide: {recipe: mlp, model.hidden_sizes: [50]}
+  convolutions: {recipe: cnn}
+"""
+    found = plan(text)
+    wide, convolutions = (found.words(setting.options, 1, "x") for setting in found.settings)
+    assert wide[2].endswith("mlp.yaml")
+    assert wide[-2:] == ["--model.hidden_sizes", "[50]"]
+    assert convolutions[2].endswith("cnn.yaml")
+    assert "--recipe" not in [*wide, *convolutions]
+    own = plan("recipe: mlp\n" + text.replace("recipe: mlp, ", ""))
+    keys = [[p.key(setting.options, 1) for setting in p.settings] for p in (found, own)]
+    assert keys[0] == keys[1], "known by what the recipe says, wherever it is named"
+    assert keys[0][0] != keys[0][1]
+
+    crossed = plan("grid: {recipe: [mlp, cnn], seed_everything: [1, 2]}")
+    assert crossed.settings[3].name == "recipe cnn, seed_everything 2"
+    (tmp_path / "mine.yaml").write_text("model: mlp\ndata: digits\n", encoding="utf-8")
+    beside = plan("metric: val/loss\nsearch: {trials: 1, space: {recipe: [mine.yaml, cnn]}}")
+    assert beside.search.space["recipe"].choices[0] == str(tmp_path / "mine.yaml")
+
+
 def test_a_class_is_named_by_its_last_word_and_arguments(plan):
     found = plan("""
 recipe: mlp
@@ -100,6 +125,8 @@ def test_the_key_tells_apart_what_runs_differently(plan, tmp_path):
     ("text", "said"),
     [
         ("runs: {a: {}}", "names no recipe"),
+        ("runs: {a: {recipe: mlp}, b: {}}", "names no recipe"),
+        ("set: {recipe: mlp}\nruns: {a: {recipe: mlp}}", "a line of its own"),
         ("recipe: mlp", "exactly one of the sections runs"),
         ("recipe: mlp\nruns: {a: {}}\ngrid: {b: [1]}", "not runs and grid"),
         ("recipe: mlp\nrun: {a: {}}", "unknown section run. Did you mean 'runs'?"),

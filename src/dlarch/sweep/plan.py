@@ -21,8 +21,11 @@ SECTIONS = ("recipe", "set", "seeds", "runs", "grid", "search", "metric", "colum
 SEARCH_KEYS = ("sampler", "trials", "seed", "space")
 RANGE_KEYS = ("low", "high", "log", "step")
 
+RECIPE = "recipe"
+"""The one option that is no option of `dlarch fit`: the recipe itself, to compare models."""
+
 Options = Mapping[str, Any]
-"""Values by the name of the option of `dlarch fit`, such as "model.activation"."""
+"""Values by the name of the option of `dlarch fit`, such as "model.activation", or `RECIPE`."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Plan:
 
     Attributes:
         name: of the file, without suffix.
-        recipe: file of the recipe.
+        recipe: file of the recipe; None where each setting has its own.
         shared: options of all settings.
         seeds: each setting is run once with each.
         settings: in the order of the file; empty for a search.
@@ -90,7 +93,7 @@ class Plan:
     """
 
     name: str
-    recipe: Path
+    recipe: Path | None
     shared: Options
     seeds: tuple[int, ...]
     settings: tuple[Setting, ...]
@@ -100,9 +103,9 @@ class Plan:
 
     def key(self, options: Options, seed: int | None) -> str:
         """What tells a trial from any other: recipe, options and seed; of a search no seed."""
-        # What the recipe says: its comments do not count.
-        recipe = read_mapping(self.recipe, "recipe", "must say what to train.")
-        told = [recipe, dict(self.shared), dict(options), self.metric, seed]
+        # What the recipe says: its comments and its place do not count.
+        recipe = read_mapping(self._recipe(options), "recipe", "must say what to train.")
+        told = [recipe, dict(self.shared), _without_recipe(options), self.metric, seed]
         return hashlib.sha256(yaml.safe_dump(told).encode()).hexdigest()[:16]
 
     def words(self, options: Options, seed: int, name: str) -> list[str]:
@@ -113,13 +116,18 @@ class Plan:
             seed: of the run.
             name: of its folder of runs.
         """
-        words = ["fit", "--config", str(self.recipe), "--name", name]
+        words = ["fit", "--config", str(self._recipe(options)), "--name", name]
         words += ["--seed_everything", str(seed)]
         if self.metric is not None:
             words += ["--monitor", self.metric]
-        for option, value in {**self.shared, **options}.items():
+        for option, value in {**self.shared, **_without_recipe(options)}.items():
             words += [f"--{option}", as_word(value)]
         return words
+
+    def _recipe(self, options: Options) -> Path:
+        recipe = options.get(RECIPE, self.recipe)
+        assert recipe is not None, "read_plan has seen to it"
+        return Path(recipe)
 
 
 def read_plan(text: str) -> Plan:
@@ -147,8 +155,6 @@ def read_plan(text: str) -> Plan:
                 f"{path} has the unknown section {key}.{did_you_mean(key, SECTIONS)} A sweep has: "
                 f"{', '.join(SECTIONS)}."
             )
-    if not isinstance(values.get("recipe"), str):
-        raise OptionError(f"{path} names no recipe: add a line like `recipe: mlp`.")
     kinds = [kind for kind in ("runs", "grid", "search") if values.get(kind)]
     if len(kinds) != 1:
         raise OptionError(
@@ -157,6 +163,14 @@ def read_plan(text: str) -> Plan:
         )
     section = _mapping(values[kinds[0]], path, kinds[0])
     search = _search(section, path) if kinds == ["search"] else None
+    settings = () if search else tuple(_settings(kinds[0], section, path))
+    recipe = values.get(RECIPE)
+    each_has_one = [search.space] if search else [setting.options for setting in settings]
+    if not isinstance(recipe, str) and not all(RECIPE in options for options in each_has_one):
+        raise OptionError(f"{path} names no recipe: add a line like `recipe: mlp`.")
+    shared = _options(values.get("set") or {}, path, "set")
+    if RECIPE in shared:
+        raise OptionError(f"{path}: recipe is a line of its own, not one of set.")
     metric = values.get("metric")
     if metric is not None and not isinstance(metric, str):
         raise OptionError(f"{path}: metric must be a name such as val/accuracy, not {metric!r}.")
@@ -167,10 +181,10 @@ def read_plan(text: str) -> Plan:
         )
     return Plan(
         name=path.stem,
-        recipe=_recipe_beside(path, values["recipe"]),
-        shared=_options(values.get("set") or {}, path, "set"),
+        recipe=_recipe_beside(path, recipe) if isinstance(recipe, str) else None,
+        shared=shared,
         seeds=_seeds(values.get("seeds", [1]), path),
-        settings=() if search else tuple(_settings(kinds[0], section, path)),
+        settings=settings,
         search=search,
         metric=metric,
         columns=tuple(map(str, values["columns"])) if values.get("columns") else None,
@@ -208,10 +222,21 @@ def _recipe_beside(path: Path, text: str) -> Path:
     return beside if beside.is_file() else find_recipe(text)
 
 
+def _found(options: Options, path: Path) -> Options:
+    """The options with the file of the recipe that they name, if they name one."""
+    if RECIPE not in options:
+        return options
+    return {**options, RECIPE: str(_recipe_beside(path, str(options[RECIPE])))}
+
+
+def _without_recipe(options: Options) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != RECIPE}
+
+
 def _settings(kind: str, section: Mapping[str, Any], path: Path) -> Iterable[Setting]:
     if kind == "runs":
         for name, options in section.items():
-            yield Setting(str(name), _options(options or {}, path, f"runs, {name}"))
+            yield Setting(str(name), _found(_options(options or {}, path, f"runs, {name}"), path))
         return
     axes = [
         [(option, value) for value in _list(values, path, option)]
@@ -219,7 +244,7 @@ def _settings(kind: str, section: Mapping[str, Any], path: Path) -> Iterable[Set
     ]
     for combination in itertools.product(*axes):
         options = dict(combination)
-        yield Setting(named(options), options)
+        yield Setting(named(options), _found(options, path))
 
 
 def _search(section: Mapping[str, Any], path: Path) -> Search:
@@ -236,7 +261,7 @@ def _search(section: Mapping[str, Any], path: Path) -> Search:
 
 def _space(value: Any, path: Path, option: str) -> Space:
     if isinstance(value, list) and value:
-        return Space(choices=tuple(value))
+        return Space(choices=tuple(_found({option: each}, path)[option] for each in value))
     if not isinstance(value, Mapping):
         raise OptionError(
             f"{path}: {option} must be a list of values, or a range such as "

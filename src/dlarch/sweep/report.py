@@ -39,8 +39,8 @@ class Row:
     left: int
 
     def values(self, metric: str) -> list[float]:
-        """A metric of all finished runs that have it."""
-        found = (record["metrics"].get(metric) for record in self.records)
+        """A metric, or a fact such as "parameters", of all finished runs that have it."""
+        found = (record["metrics"].get(metric, record.get(metric)) for record in self.records)
         return [float(value) for value in found if value is not None]
 
 
@@ -79,6 +79,8 @@ def spread(values: Sequence[float]) -> str:
     """Mean, and the standard deviation of several values."""
     if not values:
         return "-"
+    if min(values) == max(values) >= 1000:  # a number of parameters
+        return f"{values[0]:,.0f}"
     mean = f"{fmean(values):.4f}" if abs(fmean(values)) < 100 else f"{fmean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {stdev(values):.4f}"
 
