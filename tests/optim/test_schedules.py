@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from dlarch.errors import OptionError
-from dlarch.optim import WarmupCosine
+from dlarch.optim import WarmupCosine, WarmupInverseSqrt
 
 
-def rates(steps, **options):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    schedule = WarmupCosine(optimizer, **options)
+def rates(steps, kind=WarmupCosine, peak=0.5, **options):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    schedule = kind(optimizer, **options)
     seen = []
     for _ in range(steps):
         seen.append(optimizer.param_groups[0]["lr"])
@@ -59,3 +59,12 @@ def test_a_longer_training_stretches_the_rest_of_the_fall():
 def test_impossible_arguments_are_refused(options):
     with pytest.raises(OptionError, match="warmup_steps >= 0"):
         rates(1, **options)
+
+
+def test_inverse_square_root_is_the_formula_of_the_transformer_paper():
+    width, warmup = 256, 8
+    seen = rates(40, WarmupInverseSqrt, (width * warmup) ** -0.5, warmup_steps=warmup)
+    paper = [width**-0.5 * min(step**-0.5, step * warmup**-1.5) for step in range(1, 41)]
+    assert seen == pytest.approx(paper)
+    with pytest.raises(OptionError, match="warmup_steps >= 1"):
+        rates(1, WarmupInverseSqrt, warmup_steps=0)

@@ -3,7 +3,7 @@
 from dlarch.optim.adam import Adam, Adamax, AdamW, NAdam
 from dlarch.optim.adaptive import Adadelta, Adagrad, RMSprop
 from dlarch.optim.gradient_descent import SGD
-from dlarch.optim.schedules import WarmupCosine
+from dlarch.optim.schedules import WarmupCosine, WarmupInverseSqrt
 
 __all__ = [
     "SGD",
@@ -15,4 +15,5 @@ __all__ = [
     "NAdam",
     "RMSprop",
     "WarmupCosine",
+    "WarmupInverseSqrt",
 ]

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that know the length of the training."""
+"""Learning-rate schedules with a warm-up."""
 
 from __future__ import annotations
 
@@ -73,3 +73,34 @@ class WarmupCosine(LRScheduler):
         return {
             name: value for name, value in super().state_dict().items() if name != "total_steps"
         }
+
+
+class WarmupInverseSqrt(LRScheduler):
+    r"""Rise linearly to the optimizer's learning rate, then fall with the square root of time.
+
+    With w warm-up steps the rate is multiplied at step t by
+
+    $$\min\left(\frac{t + 1}{w}, \; \sqrt{\frac{w}{t + 1}}\right)$$
+
+    The length of the training plays no part. It is the schedule of "Attention is all you need"
+    (1706.03762), whose peak for width d is 1 / sqrt(d w).
+
+    Args:
+        optimizer: whose learning rates are the peaks.
+        warmup_steps: optimizer steps of the rise.
+
+    Raises:
+        OptionError: warmup_steps is less than 1.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: int = 4000) -> None:
+        if warmup_steps < 1:
+            raise OptionError(f"WarmupInverseSqrt needs warmup_steps >= 1, not {warmup_steps}.")
+        self.warmup_steps = warmup_steps
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[Any]:
+        """The learning rates of the parameter groups at the step `last_epoch`."""
+        step = self.last_epoch + 1
+        factor = min(step / self.warmup_steps, math.sqrt(self.warmup_steps / step))
+        return [float(rate) * factor for rate in self.base_lrs]
