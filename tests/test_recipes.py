@@ -8,7 +8,7 @@ import yaml
 
 from dlarch import recipes
 from dlarch.errors import UnknownNameError
-from dlarch.recipes import find_recipe, list_recipes, recipes_folder
+from dlarch.recipes import find_recipe, list_recipes, list_sweeps, recipes_folder
 
 
 @pytest.fixture
@@ -74,6 +74,14 @@ def test_recipes_are_sorted_by_name_and_found_in_subfolders(shipped):
     for name in ("b", "sweeps/a", "a"):
         shipped(name, "model: m\n")
     assert [recipe.name for recipe in list_recipes()] == ["a", "b", "sweeps/a"]
+
+
+def test_sweeps_are_listed_apart_with_or_without_a_recipe_for_all(shipped):
+    shipped("a", "# One.\nmodel: m\n")
+    shipped("sweeps/b", "# All of one.\nrecipe: a\ngrid: {model.x: [1]}\n")
+    shipped("sweeps/c", "# Each its own.\nruns:\n  one: {recipe: a}\n")
+    assert [recipe.name for recipe in list_recipes()] == ["a"]
+    assert [recipe.name for recipe in list_sweeps()] == ["sweeps/b", "sweeps/c"]
 
 
 @pytest.mark.parametrize("text", ["x", "x.yaml", "recipes/x.yaml", "recipes/x"])

@@ -19,7 +19,7 @@ class Recipe:
         model: the model it serves, as the file names it; empty when it names none.
         data: the data module likewise.
         summary: first line of comment, without the sign.
-        base: of a sweep, the recipe whose options it varies; else empty.
+        sweep: whether it is for `dlarch sweep`: settings of recipes that have model and data.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Recipe:
     model: str
     data: str
     summary: str
-    base: str = ""
+    sweep: bool = False
 
 
 def recipes_folder() -> Path:
@@ -39,12 +39,12 @@ def recipes_folder() -> Path:
 
 def list_recipes() -> list[Recipe]:
     """The shipped recipes for `dlarch fit`, sorted by name."""
-    return [recipe for recipe in _shipped() if not recipe.base]
+    return [recipe for recipe in _shipped() if not recipe.sweep]
 
 
 def list_sweeps() -> list[Recipe]:
     """The shipped recipes for `dlarch sweep`, sorted by name."""
-    return [recipe for recipe in _shipped() if recipe.base]
+    return [recipe for recipe in _shipped() if recipe.sweep]
 
 
 def _shipped() -> list[Recipe]:
@@ -86,7 +86,7 @@ def _read(path: Path, folder: Path) -> Recipe:
         model=_named(text, "model"),
         data=_named(text, "data"),
         summary=comment[1].rstrip() if comment else "",
-        base=_named(text, "recipe"),
+        sweep=bool(re.search(r"^(recipe|runs|grid|search)[ \t]*:", text, re.MULTILINE)),
     )
 
 

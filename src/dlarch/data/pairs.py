@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlarch.data.generators import Pairs
-from dlarch.data.generators.dates import date_pairs
+from dlarch.data.generators.dates import date_format_pairs, date_pairs
 from dlarch.data.generators.number_words import number_pairs
 from dlarch.data.generators.sequences import addition_pairs, copy_pairs, reverse_pairs
 from dlarch.data.readers import read_pairs
@@ -31,6 +31,7 @@ Pair = tuple[str, str]
 
 GENERATORS: Mapping[str, Callable[..., dict[str, Pairs]]] = {
     "dates": date_pairs,
+    "date_formats": date_format_pairs,
     "number_words": number_pairs,
     "addition": addition_pairs,
     "copy": copy_pairs,
@@ -41,7 +42,7 @@ GENERATORS: Mapping[str, Callable[..., dict[str, Pairs]]] = {
 DEFAULT_LANGUAGES = ("fr", "en")
 """Source and target of generated pairs and of files."""
 
-WITH_LANGUAGES = ("dates", "number_words")
+WITH_LANGUAGES = ("dates", "date_formats", "number_words")
 """Generated sources that are written in two languages."""
 
 

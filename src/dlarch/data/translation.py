@@ -49,10 +49,11 @@ CHUNK = 1000
 class TranslationData(DataModule):
     """Sentence pairs, as characters, words or byte pairs, in batches of similar length.
 
-    Sources: `dates` (as people write and say them, in two languages), `number_words`, `addition`,
-    `copy`, `reverse`, all generated from a seed with held-out values; a .tsv, .csv or .jsonl file;
-    a Hub id or a folder in Hub layout with one column per language. A source without official
-    splits is divided 90/5/5 by a hash of the source side.
+    Sources: `dates` (as people write and say them, in two languages), `date_formats` (in a form
+    that is asked for), `number_words`, `addition`, `copy`, `reverse`, all generated from a seed
+    with held-out values; a .tsv, .csv or .jsonl file; a Hub id or a folder in Hub layout with one
+    column per language. A source without official splits is divided 90/5/5 by a hash of the source
+    side.
 
     Args:
         source: where the pairs come from; see above.

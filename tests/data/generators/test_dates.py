@@ -5,7 +5,12 @@ from itertools import permutations
 import pytest
 from babel.dates import format_date
 
-from dlarch.data.generators.dates import LANGUAGES, date_pairs, date_styles
+from dlarch.data.generators.dates import (
+    LANGUAGES,
+    date_format_pairs,
+    date_pairs,
+    date_styles,
+)
 from dlarch.errors import OptionError
 
 NOVEMBER = date(2026, 11, 23)
@@ -243,3 +248,32 @@ PINNED = {
         ("mardi dix-sept octobre deux mille", "Tuesday, the seventeenth of October, two thousand")
     ],
 }
+
+
+def test_six_pairs_of_forms_are_kept_for_the_test_and_every_form_is_learnt():
+    pairs = date_format_pairs(test=3_000, **RANGE)
+    forms = {each.source.name: each.source for each in date_styles()}
+    written = {each.name: each.source for each in date_styles("en", "fr")}  # the same of English
+    # A medium date is a long one where French does not shorten the month.
+    known = {forms[name](day): (day, name) for name in forms if name != "medium" for day in YEARS}
+    met: dict[str, set[tuple[str, str]]] = {}
+    for split, made in pairs.items():
+        for text, translation in made:
+            asked, _, source = text.partition(": ")
+            day, name = known.get(source, (None, "medium"))
+            met.setdefault(split, set()).add((name, asked))
+            assert day is None or translation == written[asked](day)
+    assert len(met["test"]) == 6
+    assert not met["test"] & met["train"]
+    assert met["validation"] == met["train"]
+    assert len(met["train"]) == 12 * 8 + 4 * 4 - 6  # four forms have a weekday
+    for side in (0, 1):
+        assert {pair[side] for pair in met["test"]} <= {pair[side] for pair in met["train"]}
+    days = {
+        split: {
+            known[source][0] for text, _ in made if (source := text.partition(": ")[2]) in known
+        }
+        for split, made in pairs.items()
+    }
+    assert not days["train"] & days["test"]
+    assert not days["train"] & days["validation"]

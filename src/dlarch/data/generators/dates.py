@@ -6,9 +6,10 @@ of the target language. No two forms of a language give the same string for diff
 targets, so the target is a function of the source.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
 from random import Random
@@ -38,6 +39,16 @@ _STYLES = (
     ("said_numbers", "iso"),
     ("said_year", "numeric"),
 )
+
+_UNSEEN = (
+    ("numeric", "said"),
+    ("iso", "long"),
+    ("said", "iso"),
+    ("said_full", "medium"),
+    ("full", "numeric"),
+    ("weekday_last", "said_year_first"),
+)
+"""Pairs of forms that `date_format_pairs` keeps for the test, each form being seen in others."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,11 @@ class DateForm:
     language: str
     template: str
 
+    @property
+    def has_weekday(self) -> bool:
+        """Whether it names the day of the week."""
+        return "E}" in self.template
+
     def __call__(self, day: date) -> str:
         """The date, written out."""
         return self.template.format_map(_fields(self.language, day))
@@ -168,6 +184,67 @@ def date_pairs(
         OptionError: for an unknown language, an empty range, or more pairs than there are.
     """
     styles = date_styles(source_language, target_language)
+    sizes = {"train": train, "validation": validation, "test": test}
+    return _divided(dict.fromkeys(sizes, styles), sizes, seed, first_year, last_year)
+
+
+def date_format_pairs(
+    source_language: str = "fr",
+    target_language: str = "en",
+    *,
+    train: int = 60_000,
+    validation: int = 5_000,
+    test: int = 5_000,
+    seed: int = 0,
+    first_year: int = 1950,
+    last_year: int = 2049,
+) -> dict[str, Pairs]:
+    """Make pairs of dates in every form that is asked for: ("iso: 7 janv. 2001", "2001-01-07").
+
+    Sources begin with the name of the form in which the target is written. All pairs of forms
+    occur, except for weekdays that the source does not give; but six of them only in the test.
+    What is asked is whether a model writes a known form of a date that it reads in a known form,
+    though it has never seen the two together. The calendar dates of a split occur in no other.
+
+    Args:
+        source_language: code of the language of the sources, one of `LANGUAGES`.
+        target_language: code of the language of the targets.
+        train: number of pairs.
+        validation: number of pairs, of the forms of training.
+        test: number of pairs, of the other forms.
+        seed: decides dates, splits and forms.
+        first_year: first year of the range, at least 1000.
+        last_year: last year of the range, included, at most 9999.
+
+    Returns:
+        The pairs by split: "train", "validation", "test", which has the unseen pairs of forms.
+
+    Raises:
+        OptionError: as `date_pairs`.
+    """
+    check_languages("dates", source_language, target_language, LANGUAGES)
+    sources, targets = _forms(source_language), _forms(target_language)
+    seen: list[DateStyle] = []
+    unseen: list[DateStyle] = []
+    for source, target in itertools.product(sources.values(), targets.values()):
+        if target.has_weekday and not source.has_weekday:
+            continue
+        asked = replace(source, template=f"{target.name}: {source.template}")
+        style = DateStyle(f"{source.name} to {target.name}", asked, target)
+        (unseen if (source.name, target.name) in _UNSEEN else seen).append(style)
+    styles = {"train": seen, "validation": seen, "test": unseen}
+    sizes = {"train": train, "validation": validation, "test": test}
+    return _divided(styles, sizes, seed, first_year, last_year)
+
+
+def _divided(
+    styles: Mapping[str, list[DateStyle]],
+    sizes: Mapping[str, int],
+    seed: int,
+    first_year: int,
+    last_year: int,
+) -> dict[str, Pairs]:
+    """Pairs of each split, in its styles, over its own part of the calendar."""
     if not 1000 <= first_year <= last_year <= 9999:
         raise OptionError(
             f"first_year {first_year} and last_year {last_year} are no range of years; "
@@ -176,14 +253,15 @@ def date_pairs(
     random = Random(seed)
     days = _all_days(first_year, last_year)
     order = shuffled(len(days), random)
-    offsets = [int(random.random() * len(styles)) for _ in days]
+    draws = [random.random() for _ in days]
 
     pairs = {}
     start, share = 0, 0.0
-    for split, size in (("train", train), ("validation", validation), ("test", test)):
+    for split, size in sizes.items():
         share += SPLIT_SHARES[split]
         end = round(share * len(order))
-        pairs[split] = _pairs(split, size, days, order[start:end], offsets, styles)
+        offsets = [int(draw * len(styles[split])) for draw in draws]
+        pairs[split] = _pairs(split, size, days, order[start:end], offsets, styles[split])
         start = end
     return pairs
 
