@@ -7,6 +7,7 @@ from pathlib import Path
 from dlarch.errors import UnknownNameError, did_you_mean
 
 _SUFFIXES = (".yaml", ".yml")
+_of_recipes = re.compile(r"^(?:runs|grid|search)[ \t]*:", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Recipe:
         model: the model it serves, as the file names it; empty when it names none.
         data: the data module likewise.
         summary: first line of comment, without the sign.
-        sweep: whether it is for `dlarch sweep`: settings of recipes that have model and data.
+        varies: of a sweep, the recipe whose options it varies, or "recipes"; else empty.
     """
 
     name: str
@@ -27,7 +28,7 @@ class Recipe:
     model: str
     data: str
     summary: str
-    sweep: bool = False
+    varies: str = ""
 
 
 def recipes_folder() -> Path:
@@ -39,12 +40,12 @@ def recipes_folder() -> Path:
 
 def list_recipes() -> list[Recipe]:
     """The shipped recipes for `dlarch fit`, sorted by name."""
-    return [recipe for recipe in _shipped() if not recipe.sweep]
+    return [recipe for recipe in _shipped() if not recipe.varies]
 
 
 def list_sweeps() -> list[Recipe]:
     """The shipped recipes for `dlarch sweep`, sorted by name."""
-    return [recipe for recipe in _shipped() if recipe.sweep]
+    return [recipe for recipe in _shipped() if recipe.varies]
 
 
 def _shipped() -> list[Recipe]:
@@ -86,7 +87,7 @@ def _read(path: Path, folder: Path) -> Recipe:
         model=_named(text, "model"),
         data=_named(text, "data"),
         summary=comment[1].rstrip() if comment else "",
-        sweep=bool(re.search(r"^(recipe|runs|grid|search)[ \t]*:", text, re.MULTILINE)),
+        varies=_named(text, "recipe") or ("recipes" if _of_recipes.search(text) else ""),
     )
 
 

@@ -124,7 +124,7 @@ def _list_recipes(argv: list[str]) -> int:
     description = "List the shipped recipes; `show NAME` prints one, `copy NAME [TARGET]` copies."
     OptionParser("recipes", description).parse(argv)
     rows = [(r.name, r.model, r.data, r.summary) for r in recipes.list_recipes()]
-    rows += [(r.name, f"sweep of {r.base}", "", r.summary) for r in recipes.list_sweeps()]
+    rows += [(r.name, f"sweep of {r.varies}", "", r.summary) for r in recipes.list_sweeps()]
     if rows:
         print_table(rows, header=("recipe", "model", "data", "summary"))
     return 0
