@@ -231,7 +231,7 @@ def test_a_class_that_the_training_rows_lack_is_named(refused, tmp_path):
     path.write_text("\n".join(["a,b,kind", *lines]) + "\n", encoding="utf-8")
     complaint = refused(f"--model mlp --data table --data.source {path}")
     assert complaint.startswith(
-        "The class 'rare' is in split test, but no training row has it: add"
+        "Split test has rows of rare, but train has none: add some to train, or remove these."
     )
 
 

@@ -46,3 +46,26 @@ def chosen_classes(
     if len(chosen) < 2 or len(chosen) < len(asked):
         raise OptionError(f"classes must name at least two different ones, not {asked}.")
     return list(chosen), labels
+
+
+def check_classes(
+    labels: Mapping[str, NDArray[np.int64]], names: Sequence[str], things: str, way_out: str
+) -> None:
+    """See that the training split holds each class that validation or test asks for.
+
+    Args:
+        labels: of the examples of each split; `LEFT_OUT` is no class.
+        names: of the classes.
+        things: what the examples are called in the message.
+        way_out: what else helps than more training examples.
+
+    Raises:
+        DataError: it does not.
+    """
+    for split, found in labels.items():
+        unknown = np.setdiff1d(found, [*np.unique(labels["train"]), LEFT_OUT])
+        if len(unknown):
+            raise DataError(
+                f"Split {split} has {things} of {', '.join(names[label] for label in unknown)}, "
+                f"but train has none: add some to train, or {way_out}."
+            )

@@ -19,7 +19,7 @@ from dlarch.batches import ImageBatch
 from dlarch.data.augment import Augmentation
 from dlarch.data.base import DataModule
 from dlarch.data.cache import cache_key, cached
-from dlarch.data.classes import LEFT_OUT, chosen_classes
+from dlarch.data.classes import check_classes, chosen_classes
 from dlarch.data.image_sources import ImageSource, LabelledImage, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
@@ -147,7 +147,12 @@ class ImageData(DataModule):
         if given is not None:
             _check_given(given, names)
         else:
-            _check_classes(self._folder, names, labels)
+            check_classes(
+                _labels_by_split(self._folder, labels),
+                names,
+                "images",
+                "leave them out with --data.classes",
+            )
         self._datasets = self._divided(self._folder, stored.image_shape, labels)
         if given is None:
             if self._own is None:
@@ -351,28 +356,15 @@ def _refuse(unread: list[DataError]) -> None:
     raise DataError(" ".join(str(error) for error in unread[:10]) + more) from unread[0]
 
 
-def _check_classes(
-    folder: Path, names: Sequence[str], new_labels: NDArray[np.int64] | None
-) -> None:
-    """See that the training images hold each class that is asked for.
-
-    Raises:
-        DataError: they do not.
-    """
-    labels = {
-        split: np.load(labels_file(folder, split))
-        for split in SPLITS
-        if labels_file(folder, split).exists()
-    }
-    if new_labels is not None:
-        labels = {split: new_labels[stored] for split, stored in labels.items()}
-    for split, stored in labels.items():
-        unknown = np.setdiff1d(stored, [*np.unique(labels["train"]), LEFT_OUT])
-        if len(unknown):
-            raise DataError(
-                f"Split {split} has images of {', '.join(names[label] for label in unknown)}, but "
-                "train has none: add some to train, or leave them out with --data.classes."
-            )
+def _labels_by_split(
+    folder: Path, new_labels: NDArray[np.int64] | None
+) -> dict[str, NDArray[np.int64]]:
+    """The labels of each split, as new ones call them."""
+    paths = {split: labels_file(folder, split) for split in SPLITS}
+    labels = {split: np.load(path) for split, path in paths.items() if path.exists()}
+    if new_labels is None:
+        return labels
+    return {split: new_labels[stored] for split, stored in labels.items()}
 
 
 def _check_given(given: Any, class_names: Sequence[str]) -> None:

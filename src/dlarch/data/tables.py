@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dlarch.batches import TableBatch
 from dlarch.data.base import DataModule
+from dlarch.data.classes import check_classes
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.splits import SPLITS, Rows, carved
 from dlarch.errors import DataError, MismatchError, OptionError
@@ -104,7 +105,9 @@ class TableData(DataModule):
         if given is not None:
             self._check_given(given, train)
         else:
-            _check_classes(self._tables, train.class_names)
+            if train.class_names is not None:
+                labels = {split: table.targets for split, table in self._tables.items()}
+                check_classes(labels, train.class_names, "rows", "remove these")
             self._own = self._own or self._measured(train)
             self.processor = self._own
         digest = hashlib.sha256(json.dumps([train.columns, train.class_names]).encode())
@@ -193,22 +196,6 @@ class TableDataset:
 def same_rows(table: Table) -> dict[str, Table]:
     """All rows in each split: for problems whose rows are all there are."""
     return dict.fromkeys(SPLITS, table)
-
-
-def _check_classes(tables: dict[str, Table], names: list[str] | None) -> None:
-    """See that the training rows hold each class that is asked for.
-
-    Raises:
-        DataError: they do not.
-    """
-    if names is None:
-        return
-    for split, table in tables.items():
-        for label in np.setdiff1d(table.targets, tables["train"].targets):
-            raise DataError(
-                f"The class {names[label]!r} is in split {split}, but no training row has it: add "
-                "rows of that class, or remove those there are."
-            )
 
 
 def _mean_and_std(values: NDArray[Any], wanted: bool) -> tuple[list[float], list[float]]:
