@@ -49,9 +49,11 @@ def test_the_mean_of_the_annotations_is_not_enough(metrics, monkeypatch):
     assert metrics("--config seq2seq_attn")["test/exact_match"] <= 0.9
 
 
+@pytest.mark.long
 def test_five_thousand_dates_are_enough(metrics):
     words = "--config seq2seq_attn --data.train_size 5000 --trainer.max_epochs 5"
-    words += " --trainer.val_check_interval 1.0"
+    words += " --data.batch_size 8 --trainer.val_check_interval 1.0"
+    words += " --trainer.check_val_every_n_epoch 5"
     assert metrics(words)["test/exact_match"] >= 0.9
 
 
