@@ -27,6 +27,9 @@ PUBLISHED = dict(
 )  # fmt: skip
 """Training accuracies of the published table, one seed, by the number of the run."""
 
+MULTI30K_TOKENS = 409_233
+"""English tokens of the training captions, ends included."""
+
 
 def main() -> None:
     for given in map(Path, sys.argv[1:]):
@@ -150,7 +153,68 @@ def optimizers(lines: Lines) -> list[Sequence[str]]:
     return table
 
 
+def mean(lines: Lines, name: str, digits: int = 2) -> str:
+    """Mean and deviation."""
+    values = [float(line[name]) for line in lines]
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{spread}"
+
+
+def captions(lines: Lines) -> list[Sequence[str]]:
+    table: list[Sequence[str]] = [
+        (
+            "model",
+            "BLEU",
+            "cased BLEU",
+            "perplexity",
+            "epochs",
+            "minutes",
+            "tokens/s",
+            "parameters",
+        ),
+        ("---",) * 8,
+    ]
+    for setting, runs in settings(lines).items():
+        seconds = [60 * float(run["minutes"]) for run in runs]
+        tokens = [MULTI30K_TOKENS * (int(run["stopped_epoch"]) + 1) for run in runs]
+        table.append(
+            (
+                setting,
+                mean(runs, "test/bleu_tokens", 1),
+                mean(runs, "test/bleu", 1),
+                mean(runs, "test/perplexity"),
+                epoch(runs, "stopped_epoch").removesuffix(".0"),
+                mean(runs, "minutes", 0),
+                f"{sum(tokens) / sum(seconds):.0f}",
+                f"{int(runs[0]['parameters']):,}",
+            )
+        )
+    return table
+
+
+def exact(lines: Lines) -> list[Sequence[str]]:
+    table: list[Sequence[str]] = [
+        ("setting", "exact match, %", "edit distance", "minutes", "parameters", "seeds"),
+        ("---",) * 6,
+    ]
+    for setting, runs in settings(lines).items():
+        table.append(
+            (
+                setting,
+                percent(runs, "test/exact_match"),
+                mean(runs, "test/edit_distance", 4),
+                mean(runs, "minutes", 1),
+                f"{int(runs[0]['parameters']):,}",
+                str(len(runs)),
+            )
+        )
+    return table
+
+
 TABLES = {
+    "multi30k_models": captions,
+    "dates_models": exact,
+    "number_words": exact,
     "mnist_mlp_21": twenty_one,
     "mnist_optimizers_lr": rates,
     "mnist_optimizers": optimizers,
