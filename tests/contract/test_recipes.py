@@ -58,7 +58,12 @@ def translation_words(arguments, root: Path):
     pairs = [(f"ein Mann {i % 4} geht", f"a man {i % 4} walks") for i in range(16)]
     if Path(source).suffix:
         path, number = root / source, 400  # as many as leave some for validation and test
-        lines = (f"{i} {pairs[i % 16][0]}\t{pairs[i % 16][1]}" for i in range(number))
+        columns = arguments.get("columns", languages)
+        rows = (
+            dict(zip(languages, (f"{i} {pairs[i % 16][0]}", pairs[i % 16][1]), strict=True))
+            for i in range(number)
+        )
+        lines = ("\t".join(row[column] for column in columns) for row in rows)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return ["--data.train_size", "16", *few]
