@@ -73,11 +73,16 @@ def settings(lines: Lines) -> dict[str, Lines]:
     return groups
 
 
+def mean(lines: Lines, name: str, digits: int = 2, times: int = 1) -> str:
+    """Mean and deviation."""
+    values = [times * float(line[name]) for line in lines]
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{spread}"
+
+
 def percent(lines: Lines, name: str) -> str:
     """Mean and deviation in percent."""
-    values = [100 * float(line[name]) for line in lines]
-    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{fmean(values):.2f}{spread}"
+    return mean(lines, name, times=100)
 
 
 def epoch(lines: Lines, name: str) -> str:
@@ -151,13 +156,6 @@ def optimizers(lines: Lines) -> list[Sequence[str]]:
             )
         )
     return table
-
-
-def mean(lines: Lines, name: str, digits: int = 2) -> str:
-    """Mean and deviation."""
-    values = [float(line[name]) for line in lines]
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{fmean(values):.{digits}f}{spread}"
 
 
 def captions(lines: Lines) -> list[Sequence[str]]:

@@ -168,13 +168,12 @@ class _Page:
         self.axes.add_collection(frames)
 
     def _image(self, weights: Weights, extent: tuple[float, float, float, float]) -> None:
-        self.axes.add_image(
-            image := AxesImage(
-                self.axes, cmap=COLOURS, norm=Normalize(0.0, 1.0), interpolation="nearest",
-                origin="upper", extent=extent,
-            )
+        image = AxesImage(
+            self.axes, cmap=COLOURS, norm=Normalize(0.0, 1.0), interpolation="nearest",
+            origin="upper", extent=extent,
         )  # fmt: skip
         image.set_data(weights)
+        self.axes.add_image(image)
 
 
 def _weights(sample: TranslationSample) -> Weights:
