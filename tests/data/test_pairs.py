@@ -68,6 +68,15 @@ def test_the_order_of_the_file_does_not_matter(tmp_path):
     }
 
 
+def test_the_first_held_out_pairs_of_a_sorted_file_are_not_the_shortest(tmp_path):
+    lines = [("x" * length + f" {i}", "y") for length in range(1, 21) for i in range(100)]
+    found = by_split(write_tsv(tmp_path / "sorted.tsv", lines))
+    assert found["train"] == sorted(found["train"], key=lines.index)
+    for split in ("validation", "test"):
+        lengths = [len(source.split()[0]) for source, _ in found[split]]
+        assert 6 < sum(lengths[:25]) / 25 < 15
+
+
 def test_a_longer_file_leaves_every_pair_where_it_was(tmp_path):
     short = by_split(write_tsv(tmp_path / "short.tsv", PAIRS[:300]))
     long = by_split(write_tsv(tmp_path / "long.tsv", PAIRS))

@@ -47,7 +47,7 @@ WITH_LANGUAGES = ("dates", "date_formats", "number_words")
 
 
 class PairSource(ABC):
-    """Pairs that can be read as often as needed, without holding them in memory.
+    """Pairs that can be read as often as needed, without holding the training pairs in memory.
 
     Attributes:
         content: what the pairs depend on, in JSON types: hash of the files, or the arguments.
@@ -82,8 +82,9 @@ class StoredPairs(PairSource):
     """Pairs of a file, a folder or a Hub data set; official splits stay as they are.
 
     Splits that are missing are carved from `train` by a hash of the source side, validation 5 of
-    100 and test 5 of 100, so that equal sources stay together and file order does not matter;
-    `undivided`, each of them is the whole.
+    100 and test 5 of 100, so that equal sources stay together; they come in the order of that
+    hash, so that the first pairs of a sorted file's validation are as long as the others.
+    `undivided`, each split is the whole.
     """
 
     def __init__(
@@ -124,7 +125,9 @@ class StoredPairs(PairSource):
         if self.undivided:
             return self._stored(self.splits["train"])
         pairs = (pair for pair in self._stored(self.splits["train"]) if self._part(pair) == split)
-        return islice(pairs, self.train_size) if split == "train" else pairs
+        if split == "train":
+            return islice(pairs, self.train_size)
+        return iter(sorted(pairs, key=_place))
 
     def _stored(self, name: str) -> Iterator[Pair]:
         if isinstance(self.where, LocalFile):
@@ -133,12 +136,17 @@ class StoredPairs(PairSource):
 
     def _part(self, pair: Pair) -> str:
         """The split that a pair of the stored training split belongs to."""
-        place = zlib.crc32(pair[0].strip().casefold().encode()) % 100
+        place = _place(pair) % 100
         if place >= 95 and "test" not in self.splits:
             return "test"
         if 90 <= place < 95 and "validation" not in self.splits:
             return "validation"
         return "train"
+
+
+def _place(pair: Pair) -> int:
+    """A hash of the source side, which tells where a pair goes."""
+    return zlib.crc32(pair[0].strip().casefold().encode())
 
 
 def default_languages(source: str) -> tuple[str, str]:

@@ -35,7 +35,7 @@ from dlarch.spec import BOS, EOS, DataSpec
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-LAYOUT = 1
+LAYOUT = 2
 """Version of the cache's files."""
 
 FINGERPRINT = "fingerprint"
