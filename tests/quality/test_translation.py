@@ -1,27 +1,21 @@
-"""Translators: what minutes of one core must reach on generated pairs."""
-
-import json
+"""Translators: what minutes of one core must reach, on generated pairs and on Multi30k."""
 
 import pytest
 
-from dlarch.cli.main import main
 from dlarch.models.seq2seq.seq2seq_attn import Seq2SeqAttn
 
 pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture
-def metrics(tmp_path, monkeypatch):
+def metrics(fit):
     """A function from the words after `dlarch fit` to the metrics of the run."""
-    monkeypatch.setenv("DLARCH_RUNS", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    return lambda words: fit(f"{words} --model.pictures false").metrics
 
-    def fit(words):
-        assert main(["fit", *words.split(), "--model.pictures", "false"]) == 0
-        (figures,) = tmp_path.rglob("metrics.json")
-        return json.loads(figures.read_text())["metrics"]
 
-    return fit
+@pytest.fixture
+def multi30k(need_stored):
+    need_stored("bentrevett/multi30k")
 
 
 @pytest.mark.long
@@ -62,3 +56,28 @@ def test_a_thousand_numbers_teach_the_others(metrics):
     words += " --data.target_language digits --data.train_size 1000 --trainer.max_epochs 30"
     words += " --trainer.val_check_interval 1.0 --trainer.check_val_every_n_epoch 10"
     assert metrics(words)["test/exact_match"] >= 0.95
+
+
+@pytest.mark.long
+def test_sums_of_two_digits(metrics):
+    words = "--config seq2seq --data.source addition --data.digits 2 --trainer.max_epochs 30"
+    words += " --trainer.check_val_every_n_epoch 10"
+    assert metrics(words)["test/exact_match"] >= 0.95
+
+
+@pytest.mark.long
+def test_short_captions_are_learnt_with_attention(metrics, multi30k):
+    words = "--config seq2seq_attn_multi30k --data.max_length 9 --trainer.max_epochs 8"
+    words += " --model.encoder_size 64 --model.hidden_size 128 --model.embedding_size 128"
+    words += (
+        " --model.optimizer.lr 0.004 --model.dropout 0.1 --data.batch_size 32 --score_train true"
+    )
+    assert metrics(words)["train/token_accuracy"] >= 0.8
+
+
+@pytest.mark.long
+def test_a_small_transformer_on_five_thousand_captions(metrics, multi30k):
+    words = "--config transformer_multi30k --data.train_size 5000 --trainer.max_epochs 5"
+    words += " --model.layers 2 --model.hidden_size 128 --model.heads 4 --data.batch_size 32"
+    words += " --model.optimizer.lr 0.002 --model.scheduler.warmup_steps 200"
+    assert metrics(words)["val/loss"] <= 3.6

@@ -51,6 +51,24 @@ grid:
     assert found.settings[5].options == {"model.optimizer.lr": 0.1, "model.activation": "selu"}
 
 
+def test_sides_of_a_grid_may_be_named_options(plan):
+    found = plan("""
+grid:
+  model: {wide: {recipe: mlp, model.hidden_sizes: [50]}, convolutions: {recipe: cnn}}
+  task: {short: {trainer.max_epochs: 1}, long: {trainer.max_epochs: 9, data.batch_size: 8}}
+  model.dropout: [0.1]
+""")
+    assert [setting.name for setting in found.settings] == [
+        "wide, short, dropout 0.1",
+        "wide, long, dropout 0.1",
+        "convolutions, short, dropout 0.1",
+        "convolutions, long, dropout 0.1",
+    ]
+    options = dict(found.settings[3].options)
+    assert options.pop("recipe").endswith("cnn.yaml")
+    assert options == {"trainer.max_epochs": 9, "data.batch_size": 8, "model.dropout": 0.1}
+
+
 def test_recipes_are_compared_in_one_list_or_grid(plan, tmp_path):
     text = """
 set: {trainer.max_epochs: 2}
@@ -132,6 +150,11 @@ def test_the_key_tells_apart_what_runs_differently(plan, tmp_path):
         ("recipe: mlp\nrun: {a: {}}", "unknown section run. Did you mean 'runs'?"),
         ("recipe: mlp\nruns: [a]", "runs must be options with values"),
         ("recipe: mlp\ngrid: {model.dropout: 0.1}", "model.dropout must be a list"),
+        ("recipe: mlp\ngrid: {model: {a: [1]}}", "model, a must be options with values"),
+        (
+            "recipe: mlp\ngrid: {a: {x: {seed_everything: 1}}, seed_everything: [2]}",
+            "two sides of the grid set seed_everything",
+        ),
         ("recipe: mlp\nseeds: one\nruns: {a: {}}", "seeds must be whole numbers"),
         ("recipe: mlp\nsearch: {trials: 3, space: {}}", "needs a validation metric"),
         (

@@ -238,13 +238,27 @@ def _settings(kind: str, section: Mapping[str, Any], path: Path) -> Iterable[Set
         for name, options in section.items():
             yield Setting(str(name), _found(_options(options or {}, path, f"runs, {name}"), path))
         return
-    axes = [
-        [(option, value) for value in _list(values, path, option)]
-        for option, values in section.items()
-    ]
+    axes = [_axis(name, values, path) for name, values in section.items()]
+    for one, other in itertools.combinations(axes, 2):
+        twice = {name for setting in one for name in setting.options}
+        twice &= {name for setting in other for name in setting.options}
+        if twice:
+            raise OptionError(f"{path}: two sides of the grid set {', '.join(sorted(twice))}.")
     for combination in itertools.product(*axes):
-        options = dict(combination)
-        yield Setting(named(options), _found(options, path))
+        options = {
+            name: value for setting in combination for name, value in setting.options.items()
+        }
+        yield Setting(", ".join(setting.name for setting in combination), _found(options, path))
+
+
+def _axis(name: str, values: Any, path: Path) -> list[Setting]:
+    """One side of a grid: the values of an option, or names with the options that each sets."""
+    if isinstance(values, Mapping) and values:
+        return [
+            Setting(str(each), _options(options or {}, path, f"{name}, {each}"))
+            for each, options in values.items()
+        ]
+    return [Setting(named({name: value}), {name: value}) for value in _list(values, path, name)]
 
 
 def _search(section: Mapping[str, Any], path: Path) -> Search:

@@ -65,6 +65,15 @@ def test_the_seed_decides_which_numbers_are_held_out():
     assert len(set(tests[0]) & set(tests[2])) == pytest.approx(100, abs=40)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_numbers_of_one_word_are_for_training(seed):
+    words = {"zero", "seven", "ten", "thirteen", "twenty", "ninety"}
+    assert words < {source for source, _ in number_pairs("en", train=29, seed=seed)["train"]}
+    for split in ("validation", "test"):
+        held_out = [source for source, _ in number_pairs("en", seed=seed)[split]]
+        assert all(re.search("[ -]", source) for source in held_out)
+
+
 def test_unknown_languages_and_equal_ones_are_refused():
     with pytest.raises(OptionError, match=r"target_language 'digit'.* Did you mean 'digits'"):
         number_pairs("en", "digit")

@@ -22,6 +22,9 @@ COUNT = 10_000
 TRAINED = 8_000
 """How many of them are for training."""
 
+WORDS = (*range(21), *range(30, 100, 10))
+"""Numbers of one word, always for training: what `zero` means, no other number can tell."""
+
 
 def number_pairs(
     source_language: str = "en",
@@ -36,10 +39,11 @@ def number_pairs(
         source_language: one of `LANGUAGES`; "digits" writes 101.
         target_language: another of them.
         train: number of training pairs, at most 8,000.
-        seed: decides which numbers are held out.
+        seed: decides which of the others are held out.
 
     Returns:
-        The pairs of "train", 1,000 of "validation", 1,000 of "test"; no number is in two.
+        The pairs of "train", beginning with `WORDS`, 1,000 of "validation", 1,000 of "test"; no
+        number is in two.
 
     Raises:
         OptionError: for an unknown language, the same one twice, or too many training pairs.
@@ -50,7 +54,7 @@ def number_pairs(
             "train_size, or leave it out."
         )
     check_languages("numbers", source_language, target_language, LANGUAGES)
-    order = shuffled(COUNT, Random(seed))
+    order = sorted(shuffled(COUNT, Random(seed)), key=lambda number: number not in WORDS)
     pairs = [(write(n, source_language), write(n, target_language)) for n in order]
     begin = round(0.9 * COUNT)
     return {
