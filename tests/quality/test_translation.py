@@ -58,7 +58,6 @@ def test_a_thousand_numbers_teach_the_others(metrics):
     assert metrics(words)["test/exact_match"] >= 0.95
 
 
-@pytest.mark.long
 def test_sums_of_two_digits(metrics):
     words = "--config seq2seq --data.source addition --data.digits 2 --trainer.max_epochs 30"
     words += " --trainer.check_val_every_n_epoch 10"
