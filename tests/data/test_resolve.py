@@ -13,15 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from dlarch.data.resolve import (
-    HubId,
-    LocalFile,
-    LocalFolder,
-    content_hash,
-    hub_splits,
-    iterate_hub,
-    resolve_source,
-)
+from dlarch.data.hub_rows import hub_splits, iterate_hub
+from dlarch.data.resolve import HubId, LocalFile, LocalFolder, content_hash, resolve_source
 from dlarch.errors import DataError
 
 ROWS = {
@@ -175,7 +168,8 @@ def test_content_hash_of_a_folder_depends_on_names_and_bytes_only(tmp_path):
 
 FETCH = """
 import json, sys, time
-from dlarch.data.resolve import HubId, content_hash, iterate_hub
+from dlarch.data.hub_rows import iterate_hub
+from dlarch.data.resolve import HubId, content_hash
 from dlarch.errors import DataError
 import huggingface_hub
 start = time.perf_counter()

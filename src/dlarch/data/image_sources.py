@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dlarch.data.hub_rows import hub_classes, hub_records, hub_splits
 from dlarch.data.resolve import (
     HubId,
     LocalFile,
     LocalFolder,
     Resolved,
     content_hash,
-    hub_classes,
-    hub_records,
-    hub_splits,
     resolve_source,
 )
 from dlarch.errors import DataError, did_you_mean

@@ -15,16 +15,9 @@ from dlarch.data.generators import Pairs
 from dlarch.data.generators.dates import date_format_pairs, date_pairs
 from dlarch.data.generators.number_words import number_pairs
 from dlarch.data.generators.sequences import addition_pairs, copy_pairs, reverse_pairs
+from dlarch.data.hub_rows import hub_columns, hub_splits, iterate_hub
 from dlarch.data.readers import read_pairs
-from dlarch.data.resolve import (
-    LocalFile,
-    Resolved,
-    content_hash,
-    hub_columns,
-    hub_splits,
-    iterate_hub,
-    resolve_source,
-)
+from dlarch.data.resolve import LocalFile, Resolved, content_hash, resolve_source
 from dlarch.errors import DataError, OptionError
 
 Pair = tuple[str, str]
