@@ -1,5 +1,8 @@
 """The written-out updates against torch's own cells."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlarch.nn import (
+    CELLS,
     RecurrentState,
     gru_update,
     lstm_update,
@@ -65,7 +69,10 @@ def test_leading_dimensions_are_free():
         assert torch.equal(ours.flatten(0, 1), theirs)
 
 
-KINDS = pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+KINDS = pytest.mark.parametrize(
+    "kind", [nn.RNN, partial(nn.RNN, nonlinearity="relu"), nn.GRU, nn.LSTM],
+    ids=["rnn", "relu", "gru", "lstm"],
+)  # fmt: skip
 
 
 def of_torch(last):
@@ -78,6 +85,35 @@ def to_torch(state):
     """The other way."""
     parts = tuple(part.transpose(0, 1).contiguous() for part in state if part is not None)
     return parts if len(parts) > 1 else parts[0]
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_a_run_equals_a_forward_pass_in_numpy(name):
+    network = CELLS[name](3, 4, batch_first=True).double()
+    inputs = torch.randn(2, 6, 3, dtype=torch.float64)
+    names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
+    w_i, b_i, w_h, b_h = (network.get_parameter(each).detach().numpy() for each in names)
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    hidden = cell = np.zeros((2, 4))
+    for x in inputs.numpy().transpose(1, 0, 2):
+        from_input, from_state = x @ w_i.T + b_i, hidden @ w_h.T + b_h
+        if name == "rnn":
+            hidden = np.tanh(from_input + from_state)
+        elif name == "gru":
+            reset, update = (sigmoid(from_input + from_state)[:, at : at + 4] for at in (0, 4))
+            new = np.tanh(from_input[:, 8:] + reset * from_state[:, 8:])
+            hidden = (1 - update) * new + update * hidden
+        else:
+            write, keep, new, output = np.split(from_input + from_state, 4, axis=1)
+            cell = sigmoid(keep) * cell + sigmoid(write) * np.tanh(new)
+            hidden = sigmoid(output) * np.tanh(cell)
+    for backend in ("written", "torch"):
+        outputs, last = run_recurrent(network, inputs, backend=backend)
+        np.testing.assert_allclose(outputs[:, -1].detach(), hidden, atol=1e-12)
+        np.testing.assert_allclose(last.hidden[:, 0].detach(), hidden, atol=1e-12)
 
 
 @KINDS

@@ -17,9 +17,12 @@ from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
 from dlarch.nn.positions import LearnedPositions, SinusoidalPositions
 from dlarch.nn.recurrent import (
+    CELLS,
+    Backend,
     RecurrentState,
     gru_update,
     lstm_update,
+    rnn_update,
     run_recurrent,
     step_from_gates,
     step_recurrent,
@@ -28,8 +31,10 @@ from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
 
 __all__ = [
     "ACTIVATIONS",
+    "CELLS",
     "Activation",
     "Attended",
+    "Backend",
     "Basis",
     "Constant",
     "ElasticNet",
@@ -57,6 +62,7 @@ __all__ = [
     "lstm_update",
     "make_activation",
     "make_basis",
+    "rnn_update",
     "run_recurrent",
     "step_from_gates",
     "step_recurrent",

@@ -8,12 +8,36 @@ can be used as they are.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+Recurrent = nn.RNN | nn.GRU | nn.LSTM
+"""Torch's recurrent networks, whose parameters are used here."""
+
+CELLS: dict[str, type[Recurrent]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+"""Recurrent networks by the name of their cell."""
+
+Backend = Literal["written", "torch"]
+"""Who computes the steps: the lines written out here, or torch's own network."""
+
+
+def rnn_update(gates: Tensor, nonlinearity: str = "tanh") -> Tensor:
+    r"""One step of a simple recurrent network (Elman, 1990).
+
+    $$h' = \tanh(W_i x + b_i + W_h h + b_h)$$
+
+    Args:
+        gates: (..., N), the sum of the input's and the state's part.
+        nonlinearity: "tanh" or "relu".
+
+    Returns:
+        The next state, (..., N).
+    """
+    return gates.relu() if nonlinearity == "relu" else gates.tanh()
 
 
 def gru_update(input_gates: Tensor, hidden_gates: Tensor, hidden: Tensor) -> Tensor:
@@ -62,7 +86,7 @@ class RecurrentState(NamedTuple):
 
     Attributes:
         hidden: (..., L, N), the state of each layer and direction, in torch's order.
-        cell: the same of an LSTM's cells; None for a GRU.
+        cell: the same of an LSTM's cells; None for others.
     """
 
     hidden: Tensor
@@ -70,21 +94,24 @@ class RecurrentState(NamedTuple):
 
 
 def run_recurrent(
-    network: nn.GRU | nn.LSTM,
+    network: Recurrent,
     inputs: Tensor,
     mask: Tensor | None = None,
     start: RecurrentState | None = None,
+    backend: Backend | None = None,
 ) -> tuple[Tensor, RecurrentState]:
     """Run a recurrent network over whole sequences, of different lengths with a mask.
 
     The result is that of `network` on packed sequences. On a CPU, torch's own backward pass copies
-    the gates of all steps at each step; here the time grows with the length, not with its square.
+    the gates of all steps at each step; written out, the time grows with the length, not with its
+    square.
 
     Args:
         network: batch first, of any number of layers, in one direction or both.
         inputs: (B, T, F).
         mask: (B, T), True on real inputs, which come first; all are real when not given.
         start: (B, L, N), the state before the first step; zeros when not given.
+        backend: who computes the steps; torch on a GPU, else written out, when not given.
 
     Returns:
         Outputs (B, T, N), or (B, T, 2N) in both directions, zero where the mask is False; and the
@@ -96,7 +123,7 @@ def run_recurrent(
     given = None
     if start is not None:
         given = tuple(part.transpose(0, 1) for part in start if part is not None)
-    if inputs.is_cuda:
+    if (backend or ("torch" if inputs.is_cuda else "written")) == "torch":
         first = given if given is None or isinstance(network, nn.LSTM) else given[0]
         found, last = network(packed, first)
         states = last if isinstance(last, tuple) else (last,)
@@ -108,7 +135,7 @@ def run_recurrent(
 
 
 def step_recurrent(
-    network: nn.GRU | nn.LSTM, inputs: Tensor, state: RecurrentState
+    network: Recurrent, inputs: Tensor, state: RecurrentState
 ) -> tuple[Tensor, RecurrentState]:
     """One step of a network of one direction, for each of K hypotheses.
 
@@ -135,7 +162,7 @@ LayerState = tuple[Tensor, ...]
 
 
 def step_from_gates(
-    network: nn.GRU | nn.LSTM, gates: Tensor, states: list[LayerState]
+    network: Recurrent, gates: Tensor, states: list[LayerState]
 ) -> list[LayerState]:
     """The states after a step, from the input's part of the first layer's gates.
 
@@ -144,7 +171,7 @@ def step_from_gates(
 
     Args:
         network: of one direction and any number of layers.
-        gates: (B, 3N or 4N), `weight_ih_l0 x + bias_ih_l0`.
+        gates: (B, N, 3N or 4N), `weight_ih_l0 x + bias_ih_l0`.
         states: of each layer.
     """
     following: list[LayerState] = []
@@ -153,21 +180,29 @@ def step_from_gates(
             below = F.dropout(following[-1][0], network.dropout, network.training)
             gates = _product(network, "ih", layer, below)
         hidden_gates = _product(network, "hh", layer, hidden)
-        if cell:
-            following.append(lstm_update(gates + hidden_gates, cell[0]))
-        else:
-            following.append((gru_update(gates, hidden_gates, hidden),))
+        following.append(_updated(network, gates, hidden_gates, (hidden, *cell)))
     return following
 
 
-def _product(network: nn.GRU | nn.LSTM, part: str, layer: int, inputs: Tensor) -> Tensor:
+def _updated(
+    network: Recurrent, input_gates: Tensor, hidden_gates: Tensor, state: LayerState
+) -> LayerState:
+    """The state of a layer after a step."""
+    if isinstance(network, nn.LSTM):
+        return lstm_update(input_gates + hidden_gates, state[1])
+    if isinstance(network, nn.GRU):
+        return (gru_update(input_gates, hidden_gates, state[0]),)
+    return (rnn_update(input_gates + hidden_gates, network.nonlinearity),)
+
+
+def _product(network: Recurrent, part: str, layer: int, inputs: Tensor) -> Tensor:
     """What inputs give to a layer's gates, by its weights `part`, "ih" or "hh"."""
     weight = network.get_parameter(f"weight_{part}_l{layer}")
     return F.linear(inputs, weight, network.get_parameter(f"bias_{part}_l{layer}"))
 
 
 def _run_packed(
-    network: nn.GRU | nn.LSTM, packed: PackedSequence, start: tuple[Tensor, ...] | None
+    network: Recurrent, packed: PackedSequence, start: tuple[Tensor, ...] | None
 ) -> tuple[PackedSequence, tuple[Tensor, ...]]:
     """What `network(packed, start)` gives; states (L, B, N), of an LSTM also its cells."""
     data, sizes = packed.data, packed.batch_sizes.tolist()
@@ -191,7 +226,7 @@ def _run_packed(
 
 
 def _run_direction(
-    network: nn.GRU | nn.LSTM,
+    network: Recurrent,
     data: Tensor,
     sizes: list[int],
     name: str,
@@ -213,12 +248,11 @@ def _run_direction(
         else (None, None)
     )
     backward = name.endswith("_reverse")
-    is_lstm = isinstance(network, nn.LSTM)
     input_gates = F.linear(data, weight_ih, bias_ih).split(sizes)
     if start is None:
         # In autocast's type.
         zeros = input_gates[0].new_zeros(sizes[0], network.hidden_size)
-        start = (zeros, zeros) if is_lstm else (zeros,)
+        start = (zeros, zeros) if isinstance(network, nn.LSTM) else (zeros,)
     begun = sizes[-1] if backward else sizes[0]
     state = tuple(part[:begun] for part in start)
     outputs: list[Tensor] = []
@@ -233,10 +267,7 @@ def _run_direction(
             ended.append(tuple(part[size:] for part in state))
             state = tuple(part[:size] for part in state)
         gates = F.linear(state[0], weight_hh, bias_hh)
-        if is_lstm:
-            state = lstm_update(input_gates[step] + gates, state[1])
-        else:
-            state = (gru_update(input_gates[step], gates, state[0]),)
+        state = _updated(network, input_gates[step], gates, state)
         outputs.append(state[0])
     if backward:
         outputs.reverse()

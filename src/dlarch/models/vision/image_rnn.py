@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn, optim
 
-from dlarch.nn import Glorot, initialize
+from dlarch.nn import CELLS, Glorot, initialize
 from dlarch.registry import register_model
 from dlarch.tasks import (
     InitializerCallable,
@@ -16,10 +16,6 @@ from dlarch.tasks import (
     SchedulerCallable,
     Supervised,
 )
-
-CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-"""Recurrent networks by the name of their cell."""
-
 
 @register_model("image_rnn", paper="1504.00941")
 class ImageRNN(Supervised):
