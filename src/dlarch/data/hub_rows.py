@@ -8,14 +8,8 @@ from typing import Any
 
 from dlarch.data.readers import unnested
 from dlarch.data.resolve import HubId, LocalFolder, folder_of, one_line
+from dlarch.data.splits import SPLIT_NAMES
 from dlarch.errors import DataError, did_you_mean
-
-SPLIT_NAMES: Mapping[str, Sequence[str]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
-"""Names that data sets of the Hub give to the three official splits."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +48,16 @@ def hub_columns(source: LocalFolder | HubId) -> list[str]:
     return [name for name, value in unnested(first).items() if isinstance(value, str)]
 
 
+def hub_features(source: LocalFolder | HubId) -> Mapping[str, Any]:
+    """The columns of a data set by name, each with what `datasets` knows of it.
+
+    Raises:
+        DataError: when it cannot be opened.
+    """
+    rows = _open(folder_of(source))[next(iter(hub_splits(source).values()))]
+    return dict(rows.features or {})
+
+
 @dataclass(frozen=True)
 class Classes:
     """Columns of images and labels of a data set, and what the labels are called."""
@@ -73,7 +77,7 @@ def hub_classes(
     from datasets import ClassLabel, Image
 
     folder = folder_of(source)
-    features = _open(folder)[next(iter(hub_splits(source).values()))].features or {}
+    features = hub_features(source)
     found: list[str] = []
     for option, asked, kind, called in (
         ("image_column", image_column, Image, "images"),

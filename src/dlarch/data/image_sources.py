@@ -20,18 +20,12 @@ from dlarch.data.resolve import (
     content_hash,
     resolve_source,
 )
+from dlarch.data.splits import split_folders
 from dlarch.errors import DataError, did_you_mean
 from dlarch.processing.image import RawImage
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 """Endings of the files that are taken for images."""
-
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
-"""Names of the folders that may stand above the class folders."""
 
 LabelledImage = tuple[RawImage, int]
 
@@ -72,7 +66,7 @@ class HubImages(ImageSource):
         self.where: LocalFolder | HubId = where
         self._names = hub_splits(where)
         if "train" not in self._names:
-            raise DataError(f"{_called(where)} has no split train, only {', '.join(self._names)}.")
+            raise DataError(f"{where} has no split train, only {', '.join(self._names)}.")
         classes = hub_classes(where, image_column, label_column)
         self._columns, self._classes = classes.columns, classes.names
         self.content = {"hash": content_hash(where), "columns": list(self._columns)}
@@ -92,7 +86,7 @@ class HubImages(ImageSource):
         image, label = self._columns
         records = hub_records(self.where, self._names[split], encoded=image)
         for row, record in enumerate(records, start=1):
-            number, where = record[label], f"{_called(self.where)}, row {row} of split {split}"
+            number, where = record[label], f"{self.where}, row {row} of split {split}"
             if not isinstance(number, int) or number == UNLABELLED:
                 raise DataError(f"{where} has no label: name a label_column without gaps.")
             if not 0 <= number < len(self._classes):
@@ -128,14 +122,7 @@ class FolderImages(ImageSource):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._roots = {
-            split: folder / name
-            for split, names in SPLIT_FOLDERS.items()
-            for name in names
-            if (folder / name).is_dir()
-        }
-        if "train" not in self._roots:
-            self._roots = {"train": folder}
+        self._roots = split_folders(folder)
         self._classes = _subfolders(self._roots["train"])
         if len(self._classes) < 2:
             raise DataError(
@@ -226,10 +213,6 @@ def open_images(
     if isinstance(where, LocalFolder) and not _in_hub_layout(where.path):
         return FolderImages(where.path)
     return HubImages(where, image_column, label_column)
-
-
-def _called(where: LocalFolder | HubId) -> str:
-    return str(where.path) if isinstance(where, LocalFolder) else where.name
 
 
 def _in_hub_layout(folder: Path) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from dlarch.data.generators.sequences import addition_pairs, copy_pairs, reverse
 from dlarch.data.hub_rows import hub_columns, hub_splits, iterate_hub
 from dlarch.data.readers import read_pairs
 from dlarch.data.resolve import LocalFile, Resolved, content_hash, resolve_source
+from dlarch.data.splits import carved_by_hash
 from dlarch.errors import DataError, OptionError
 
 Pair = tuple[str, str]
@@ -74,10 +73,8 @@ class GeneratedPairs(PairSource):
 class StoredPairs(PairSource):
     """Pairs of a file, a folder or a Hub data set; official splits stay as they are.
 
-    Splits that are missing are carved from `train` by a hash of the source side, validation 5 of
-    100 and test 5 of 100, so that equal sources stay together; they come in the order of that
-    hash, so that the first pairs of a sorted file's validation are as long as the others.
-    `undivided`, each split is the whole.
+    Splits that are missing are carved from `train` by a hash of the source side; `undivided`, each
+    of them is the whole.
     """
 
     def __init__(
@@ -117,29 +114,13 @@ class StoredPairs(PairSource):
             return self._stored(self.splits[split])
         if self.undivided:
             return self._stored(self.splits["train"])
-        pairs = (pair for pair in self._stored(self.splits["train"]) if self._part(pair) == split)
-        if split == "train":
-            return islice(pairs, self.train_size)
-        return iter(sorted(pairs, key=_place))
+        training = self._stored(self.splits["train"])
+        return carved_by_hash(training, split, self.splits, self.train_size)
 
     def _stored(self, name: str) -> Iterator[Pair]:
         if isinstance(self.where, LocalFile):
             return read_pairs(self.where.path, *self.names, self.columns)
         return ((pair[0], pair[1]) for pair in iterate_hub(self.where, name, self.names))
-
-    def _part(self, pair: Pair) -> str:
-        """The split that a pair of the stored training split belongs to."""
-        place = _place(pair) % 100
-        if place >= 95 and "test" not in self.splits:
-            return "test"
-        if 90 <= place < 95 and "validation" not in self.splits:
-            return "validation"
-        return "train"
-
-
-def _place(pair: Pair) -> int:
-    """A hash of the source side, which tells where a pair goes."""
-    return zlib.crc32(pair[0].strip().casefold().encode())
 
 
 def default_languages(source: str) -> tuple[str, str]:

@@ -44,6 +44,9 @@ class LocalFile:
 
     path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
 
 @dataclass(frozen=True)
 class LocalFolder:
@@ -51,12 +54,18 @@ class LocalFolder:
 
     path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
 
 @dataclass(frozen=True)
 class HubId:
     """A data set of the Hugging Face Hub, OWNER/NAME."""
 
     name: str
+
+    def __str__(self) -> str:
+        return str(self.name)
 
 
 Resolved = LocalFile | LocalFolder | HubId
