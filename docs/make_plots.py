@@ -329,10 +329,10 @@ def judge(model: object, data: object) -> tuple[NDArray[np.int64], list[Mistake]
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     mistakes: list[Mistake] = []
     with torch.inference_mode():
-        for inputs, labels, _ in data.test_dataloader():
+        for inputs, labels, *_ in data.test_dataloader():
             sure, taken = model(inputs).softmax(1).max(1)
             np.add.at(counts, (labels.numpy(), taken.numpy()), 1)
-            if inputs.dim() != 4:  # rows of a table
+            if inputs.dim() != 4:  # rows of a table, or texts
                 continue
             wrong = (taken != labels).nonzero()[:, 0]
             mistakes += [

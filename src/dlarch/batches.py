@@ -41,6 +41,27 @@ class TranslationBatch(NamedTuple):
         return self.target != PAD
 
 
+class TextBatch(NamedTuple):
+    """Texts, padded with `PAD` on the right.
+
+    Attributes:
+        tokens: (B, T) ids, each row starts with BOS and ends with EOS.
+        label: (B,) class of each text, or None.
+        example: (B,) position of each text in its split, or None.
+        text: the B texts as they were written, or None.
+    """
+
+    tokens: Tensor
+    label: Tensor | None = None
+    example: Tensor | None = None
+    text: list[str] | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T), True on real tokens."""
+        return self.tokens != PAD
+
+
 class ImageBatch(NamedTuple):
     """Images of one size.
 

@@ -64,3 +64,20 @@ def test_mistakes_are_one_line(cli, run, trained, files):
     assert "does not classify" in cli(f"classify {trained.run.folder} a.png").complaint
     assert "must be at least 1" in cli(f"classify {run.folder} {files[0]} --top 0").complaint
     assert "cannot be used" in cli(f"classify {run.folder} {files[0]} --device moon").complaint
+
+
+def test_texts_are_classified_as_the_method_does(cli, here):
+    words = (
+        "--data labelled_text --data.train_size 300 --model.hidden_size 16 --model.pictures false"
+    )
+    fitted = cli(f"fit --model rnn_classifier {words} --trainer.max_epochs 1")
+    assert fitted.code == 0, fitted.err
+    assert f"dlarch classify {fitted.run.folder} 'SOME TEXT' --top 3" in fitted.out
+    outcome = cli(f"classify {fitted.run.folder} seven eight --top 2")
+    lines = [line.split("\t") for line in outcome.out.splitlines()]
+    found = AutoModel.from_pretrained(fitted.run.folder).classify(["seven", "eight"], top=2)
+    for line, text, (first, second) in zip(lines, ["seven", "eight"], found, strict=True):
+        assert line[0] == text
+        assert line[1::2] == [first.name, second.name]
+        assert float(line[2]) == pytest.approx(first.probability, abs=1e-4)
+    assert "Text 1 is empty" in cli(f"classify {fitted.run.folder} ' '").complaint

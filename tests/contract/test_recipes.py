@@ -20,6 +20,7 @@ from dlarch import AutoModel, data_info, list_models, model_info
 from dlarch.batches import ImageBatch
 from dlarch.callbacks.features import first_filters, last_linear
 from dlarch.cli.main import main
+from dlarch.data.names import EMBEDDED
 from dlarch.data.pairs import GENERATORS
 from dlarch.recipes import find_recipe, list_recipes
 
@@ -123,15 +124,29 @@ def curve_words(arguments, root: Path):
     return ["--data.size", "20"]
 
 
+def name_words(arguments, root: Path):
+    """Options for 16 names of one embedded list, or of files called after their classes."""
+    source = arguments.get("source", "first_names")
+    if source in EMBEDDED:
+        return ["--data.train_size", "16", "--data.locales", "[fi_FI, it_IT]"]
+    folder = root / source
+    folder.mkdir(parents=True)
+    for language, ending in (("Finnish", "nen"), ("Polish", "ski")):
+        names = (f"{a}{b}{ending}" for a in "ABCDE" for b in "aeiou")
+        (folder / f"{language}.txt").write_text("\n".join(names), encoding="utf-8")
+    return ["--data.train_size", "16"]
+
+
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
-LAYOUTS |= {"table": table_words, "curves_1d": curve_words}
+LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
     "Translation": (),
     "Supervised": ("confusion",),
+    "TextClassifier": ("confusion",),
     "ClosedForm": ("predictions",),
 }
 """Pictures that a task of each kind draws at a validation, whatever the model and the data."""

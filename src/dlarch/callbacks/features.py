@@ -26,6 +26,9 @@ FILTER_SIDE, GAP = 40, 6
 MOST_EXAMPLES, MOST_DIMENSIONS, SPRITE_SIDE = 500, 100, 64
 """Of the projector: examples, numbers for each, pixels of its image at most."""
 
+TEXT_BEGINNING = 60
+"""Characters that the projector shows of a text."""
+
 
 # ---- filters
 
@@ -108,21 +111,22 @@ def last_linear(module: nn.Module) -> nn.Linear | None:
 class FeatureProjector(Callback):
     """Writes what the last layer reads of the first 500 validation examples, when a fit ends.
 
-    TensorBoard: projector `features`, with the class, the prediction and, of images, a small
-    picture of each example. Features are those of the last validation; of more than 100 there are
-    the 100 principal components. Silent with other loggers, and without classes or a last linear
-    layer.
+    TensorBoard: projector `features`, with the class and the prediction of each example; of an
+    image a small picture, of a text its beginning. Features are those of the last validation; of
+    more than 100 there are the 100 principal components. Silent with other loggers, and without
+    classes or a last linear layer.
     """
 
     def __init__(self) -> None:
         self._hook: RemovableHandle | None = None
         self._caught: tuple[Tensor, Tensor] | None = None  # features and outputs of a batch
         self._kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._texts: list[str] = []
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the validation before; watch the last layer, if there is a logger to write for."""
-        self._kept = []
+        self._kept, self._texts = [], []
         head = last_linear(pl_module) if shows(trainer) and tensorboard_writers(trainer) else None
         if head is not None and isinstance(pl_module, OffersClasses) and pl_module.classifies:
             self._hook = head.register_forward_hook(self._catch)
@@ -141,7 +145,9 @@ class FeatureProjector(Callback):
         if self._caught is not None and len(self._caught[0]) == len(batch[0]):
             features, logits = self._caught
             room = MOST_EXAMPLES - sum(len(kept[0]) for kept in self._kept)
-            kept = features, logits.argmax(1), batch[1], batch[0]
+            inputs = batch[0] if batch[0].dim() == 4 else features[:, :0]
+            kept = features, logits.argmax(1), batch[1], inputs
+            self._texts += (getattr(batch, "text", None) or [])[:room]
             self._kept.append(tuple(each[:room].clone() for each in kept))  # type: ignore[arg-type]
             if room <= len(features):
                 self._unhook()
@@ -163,16 +169,18 @@ class FeatureProjector(Callback):
         )
         self._kept = []
         names = pl_module.class_names()
-        pairs = torch.stack((labels, predicted), dim=1).tolist()
         sprites = None
         if inputs.dim() == 4 and getattr(pl_module.processor, "image_shape", None) is not None:
             sprites = small_squares(pl_module.processor.decode(inputs))
+        columns = [[names[label] for label in labels], [names[found] for found in predicted]]
+        if self._texts:
+            columns.append([" ".join(text.split())[:TEXT_BEGINNING] for text in self._texts])
         for writer in writers:
             writer.add_embedding(
                 # float64, which has no tail of digits after rounding
                 principal(features.float().cpu()).double().round(decimals=4),
-                metadata=[[names[label], names[found]] for label, found in pairs],
-                metadata_header=["class", "predicted"],
+                metadata=[list(row) for row in zip(*columns, strict=True)],
+                metadata_header=["class", "predicted", "text"][: len(columns)],
                 label_img=sprites,
                 global_step=trainer.global_step,
                 tag="features",

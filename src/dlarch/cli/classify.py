@@ -1,4 +1,4 @@
-"""`dlarch classify RUN FILE ...`: the classes of images, or of rows of numbers."""
+"""`dlarch classify RUN INPUT ...`: the classes of images, of texts, or of rows of numbers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def run(argv: list[str]) -> int:
 
 
 def _parser() -> OptionParser:
-    parser = OptionParser("classify", "Tell the classes of images, or of rows of numbers.")
+    parser = OptionParser("classify", "Tell the classes of images, texts or rows of numbers.")
     parser.add_argument("run", help="run folder, checkpoint, pretrained folder or Hub id")
     parser.add_argument(
-        "input", nargs="+", help="image files; for a model of tables rows such as 5.1,3.5,1.4"
+        "input", nargs="+", help="image files, texts, or rows of numbers such as 5.1,3.5,1.4"
     )
     parser.add_argument("--top", type=positive, default=1, help="classes per input")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")

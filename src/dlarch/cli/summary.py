@@ -18,6 +18,10 @@ PLAIN_WIDTH = 120
 """Columns of a table that goes into a file or a pipe."""
 
 
+CLASSIFIED = {"image": "IMAGE.png", "text": "'SOME TEXT'"}
+"""What is typed for `dlarch classify`, by the kind of processor."""
+
+
 def print_summary(result: RunResult, model: nn.Module) -> None:
     """Layers, metrics, samples, best and last epoch, where the run is, what to type next."""
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
@@ -51,8 +55,9 @@ def _next(result: RunResult, model: nn.Module) -> list[str]:
     if result.samples and hasattr(model, "translate"):
         source = shlex.quote(result.samples[0].source)
         commands.append(f"  dlarch translate {folder} {source} --beam 5")
-    if getattr(getattr(model, "processor", None), "type", None) == "image":
-        commands.append(f"  dlarch classify {folder} IMAGE.png --top 3")
+    kind = getattr(getattr(model, "processor", None), "type", None)
+    if kind in CLASSIFIED and hasattr(model, "classify"):
+        commands.append(f"  dlarch classify {folder} {CLASSIFIED[kind]} --top 3")
     commands.append(f"  dlarch test --ckpt_path {folder}")
     return commands
 

@@ -54,7 +54,10 @@ def read_pairs(
 
 
 def read_rows(
-    path: Path | str, asked: Sequence[str], columns: Sequence[str] | None = None
+    path: Path | str,
+    asked: Sequence[str],
+    columns: Sequence[str] | None = None,
+    allow_empty: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     """Read the asked columns of a file, in the order asked.
 
@@ -62,9 +65,10 @@ def read_rows(
         path: a file with one of `SUFFIXES`.
         asked: names of the wanted columns.
         columns: names of all columns in the order of the file; not for JSON Lines.
+        allow_empty: take empty fields as they are.
 
     Yields:
-        One tuple of len(asked) texts per row; none is empty or only white space.
+        One tuple of len(asked) texts per row; unless allowed, none is empty or only white space.
 
     Raises:
         DataError: when the file is missing, a folder, empty, not UTF-8 or not of its format, when a
@@ -81,7 +85,7 @@ def read_rows(
         raise DataError(f"The asked columns of {path} are not different: {', '.join(asked)}.")
     rows = 0
     for number, fields in _fields(path, suffix, asked, columns):
-        for name, field in zip(asked, fields, strict=True):
+        for name, field in zip(asked, () if allow_empty else fields, strict=not allow_empty):
             if not field or field.isspace():
                 raise DataError(
                     f"{path}, line {number}: the field of column {name!r} is empty; fill it in or "

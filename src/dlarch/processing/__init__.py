@@ -2,12 +2,14 @@
 
 from dlarch.processing.base import Processor, load_processor, processor_from_dict
 from dlarch.processing.image import ImageProcessor
+from dlarch.processing.labelled_text import LabelledTextProcessor
 from dlarch.processing.table import TableProcessor
 from dlarch.processing.text import TextProcessor
 from dlarch.processing.translation import TranslationProcessor
 
 __all__ = [
     "ImageProcessor",
+    "LabelledTextProcessor",
     "Processor",
     "TableProcessor",
     "TextProcessor",

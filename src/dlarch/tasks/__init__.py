@@ -12,6 +12,7 @@ from dlarch.tasks.examples import training_batches
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.supervised import Prediction, Supervised
 from dlarch.tasks.teacher_forcing import TeacherForcing
+from dlarch.tasks.text_classification import TextClassifier
 from dlarch.tasks.translation import Translation, TranslationOutput
 from dlarch.tasks.translator import DecoderOutput, DecoderStep
 
@@ -28,6 +29,7 @@ __all__ = [
     "Supervised",
     "Task",
     "TeacherForcing",
+    "TextClassifier",
     "Translation",
     "TranslationOutput",
     "training_batches",

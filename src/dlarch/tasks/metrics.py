@@ -110,6 +110,17 @@ class Confusion(Metric):
         return self.counts
 
 
+class MacroRecall(Confusion):
+    """Mean over the classes that occur of the share that is found, 0 to 1."""
+
+    def compute(self) -> Tensor:
+        """The mean; NaN when nothing was counted."""
+        counts = self.counts.float()
+        occurring = counts.sum(1) > 0
+        shares: Tensor = counts.diagonal()[occurring] / counts.sum(1)[occurring]
+        return shares.mean()
+
+
 def edit_distance(one: str, other: str) -> int:
     """Characters to change, add or delete on the way from one text to the other (Levenshtein)."""
     if one == other:

@@ -21,7 +21,7 @@ from dlarch.callbacks.numbers import Curve, NumbersPicture, Predicted
 from dlarch.callbacks.plane import DecisionSurface
 from dlarch.callbacks.protocols import Mistake
 from dlarch.errors import DataError, MismatchError
-from dlarch.processing import ImageProcessor, TableProcessor
+from dlarch.processing import ImageProcessor, Processor, TableProcessor
 from dlarch.spec import DataSpec
 from dlarch.tasks.base import (
     InitializerCallable,
@@ -66,6 +66,12 @@ class Supervised(Task):
     """
 
     batch_type: ClassVar[type | tuple[type, ...]] = ImageBatch
+    reads: ClassVar[type[Processor] | tuple[type[Processor], ...]] = (
+        ImageProcessor,
+        TableProcessor,
+    )
+    """Processors of raw inputs."""
+
     monitor = ("val/loss", "min")
     headline = "test/accuracy"
 
@@ -325,7 +331,7 @@ class Supervised(Task):
         """The most probable classes of raw inputs.
 
         Args:
-            inputs: images (files, pictures of Pillow's, pixels) or rows of numbers.
+            inputs: images (files, pictures of Pillow's, pixels), rows of numbers, or texts.
             top: classes per input.
 
         Returns:
@@ -337,7 +343,7 @@ class Supervised(Task):
         """
         if not self.classifies:
             raise MismatchError("This model predicts numbers, not classes.")
-        if not isinstance(self.processor, ImageProcessor | TableProcessor):
+        if not isinstance(self.processor, self.reads):
             raise MismatchError(
                 "This model has no processor to read inputs with: train it on a dlarch data "
                 "module, or set model.processor."

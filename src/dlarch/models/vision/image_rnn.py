@@ -17,6 +17,7 @@ from dlarch.tasks import (
     Supervised,
 )
 
+
 @register_model("image_rnn", paper="1504.00941")
 class ImageRNN(Supervised):
     r"""Read an image row by row like a sentence, and say at its end what it shows.
