@@ -77,14 +77,15 @@ FACT_NAMES = tuple(f.name for f in fields(DataSpec) if f.name != "fingerprint")
 def lacking_facts(build: Callable[..., Any], known: Mapping[str, Any]) -> list[str]:
     """The facts that `build` must have and that are not known.
 
-    Those with the default None are alternatives, of which one must be known.
+    Those with the default None are alternatives, of which one must be known; a single one may be
+    unknown.
     """
     parameters = inspect.signature(build).parameters
     facts = {name: known.get(name) for name in parameters if name in FACT_NAMES}
     required = [name for name in facts if parameters[name].default is inspect.Parameter.empty]
     optional = [name for name in facts if name not in required]
     lacking = [name for name in required if facts[name] is None]
-    if optional and all(facts[name] is None for name in optional):
+    if len(optional) > 1 and all(facts[name] is None for name in optional):
         lacking.append(" or ".join(optional))
     return lacking
 

@@ -125,10 +125,14 @@ def curve_words(arguments, root: Path):
 
 
 def name_words(arguments, root: Path):
-    """Options for 16 names of one embedded list, or of files called after their classes."""
+    """Options for 16 names of an embedded list, of a file, or of files called after classes."""
     source = arguments.get("source", "first_names")
     if source in EMBEDDED:
         return ["--data.train_size", "16", "--data.locales", "[fi_FI, it_IT]"]
+    if source.endswith(".txt"):
+        names = (f"{a}{b}{c}" for a in "abcde" for b in "aeiou" for c in "nm")
+        (root / source).write_text("\n".join(names), encoding="utf-8")
+        return ["--data.train_size", "16"]
     folder = root / source
     folder.mkdir(parents=True)
     for language, ending in (("Finnish", "nen"), ("Polish", "ski")):
@@ -147,6 +151,7 @@ IMAGES = {
     "Translation": (),
     "Supervised": ("confusion",),
     "TextClassifier": ("confusion",),
+    "LanguageModel": (),
     "ClosedForm": ("predictions",),
 }
 """Pictures that a task of each kind draws at a validation, whatever the model and the data."""

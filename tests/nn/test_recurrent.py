@@ -213,3 +213,15 @@ def test_dropout_between_the_layers_is_that_of_training():
     one, other = (run_recurrent(network, inputs)[0] for _ in range(2))
     assert torch.equal(one, other)
     torch.testing.assert_close(one, network(inputs)[0])
+
+
+@KINDS
+def test_a_run_in_bfloat16_may_begin_from_a_state_in_float32(kind):
+    network = kind(5, 4, batch_first=True)
+    state = torch.randn(3, 1, 4)
+    start = RecurrentState(state, state if kind is nn.LSTM else None)
+    inputs = torch.randn(3, 7, 5)
+    exact, _ = run_recurrent(network, inputs, start=start)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, _ = run_recurrent(network, inputs, start=start)
+    torch.testing.assert_close(outputs.float(), exact, atol=0.05, rtol=0.05)

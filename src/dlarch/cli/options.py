@@ -77,6 +77,17 @@ def trained_model(arguments: argparse.Namespace, verb: str) -> Any:
     return model
 
 
+def not_negative(text: str) -> float:
+    """A number from 0 up, for argparse."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"must not be below 0, but is {text}")
+    return value
+
+
+not_negative.__name__ = "float"  # argparse says "invalid float value"
+
+
 def choose(verb: str, words: Sequence[str], choices: Sequence[str]) -> str:
     """The first of `words`, when it is one of `choices`.
 

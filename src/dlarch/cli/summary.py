@@ -55,6 +55,8 @@ def _next(result: RunResult, model: nn.Module) -> list[str]:
     if result.samples and hasattr(model, "translate"):
         source = shlex.quote(result.samples[0].source)
         commands.append(f"  dlarch translate {folder} {source} --beam 5")
+    if hasattr(model, "generate"):
+        commands.append(f"  dlarch generate {folder} --n 10")
     kind = getattr(getattr(model, "processor", None), "type", None)
     if kind in CLASSIFIED and hasattr(model, "classify"):
         commands.append(f"  dlarch classify {folder} {CLASSIFIED[kind]} --top 3")

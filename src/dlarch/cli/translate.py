@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlarch.cli.options import OptionParser, positive, print_text, trained_model
+from dlarch.cli.options import OptionParser, not_negative, positive, print_text, trained_model
 from dlarch.errors import DataError
 
 CHUNK = 512
@@ -47,7 +47,7 @@ def _parser() -> OptionParser:
     )
     parser.add_argument("--length_penalty", type=float, default=1.0, help="exponent of the length")
     parser.add_argument("--n_best", type=positive, default=1, help="translations per sentence")
-    parser.add_argument("--temperature", type=_not_negative, default=0.0, help="above 0: draw")
+    parser.add_argument("--temperature", type=not_negative, default=0.0, help="above 0: draw")
     parser.add_argument("--top_k", type=positive, help="draw among the k most probable tokens")
     parser.add_argument("--top_p", type=float, help="draw among tokens that hold this share")
     parser.add_argument("--max_length", type=positive, help="tokens at the most")
@@ -55,16 +55,6 @@ def _parser() -> OptionParser:
     parser.add_argument("--seed", type=int, help="of the draws")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     return parser
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"must not be below 0, but is {text}")
-    return value
-
-
-_not_negative.__name__ = "float"  # argparse says "invalid float value"
 
 
 def _sentences(arguments: argparse.Namespace) -> Iterator[str]:

@@ -5,7 +5,7 @@ A model offers `step` (see `StepModel`) with an explicit state; everything else 
 
 from dlarch.decoding.beam import beam_search
 from dlarch.decoding.protocol import Hypotheses, StepModel, StepOutput
-from dlarch.decoding.sampling import draw, greedy, sample
+from dlarch.decoding.sampling import draw, greedy, sample, sample_stream
 from dlarch.decoding.state import PerSentence, expand, has_tensors, map_tensors, reorder, select
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "map_tensors",
     "reorder",
     "sample",
+    "sample_stream",
     "select",
 ]

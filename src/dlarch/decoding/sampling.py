@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -155,6 +155,54 @@ def sample(
             lambda tensor: tensor.squeeze(1).unflatten(0, (size, num_samples)), samples
         )
     return samples
+
+
+@torch.no_grad()
+def sample_stream(
+    model: StepModel,
+    token: Tensor,
+    state: Any,
+    memory: Any,
+    max_length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    generator: torch.Generator | None = None,
+    forbidden: Sequence[int] = (PAD, BOS),
+) -> Iterator[int]:
+    """Draw one sequence and hand out each token as soon as it is known.
+
+    With the same generator these are the tokens of `sample`, whose arguments they are.
+
+    Args:
+        model: gives the steps.
+        token: (1, 1) first token to read.
+        state: nested tensors (1, 1, ...) before that token.
+        memory: nested tensors (1, ...), or None.
+        max_length: most tokens to generate, EOS included.
+        temperature: as for `sample`.
+        top_k: as for `sample`.
+        top_p: as for `sample`.
+        generator: as for `sample`.
+        forbidden: ids that are never generated.
+
+    Yields:
+        Ids, without EOS.
+    """
+    banned = torch.tensor(forbidden, dtype=torch.long, device=token.device)
+    device = token.device if generator is None else generator.device
+    for _ in range(max_length):
+        output = model.step(token, state, memory)
+        state, log_probability = output.state, output.log_probability(banned)
+        if temperature == 0:
+            token = top(log_probability.squeeze(1), 1)[1]
+        else:
+            uniform = torch.rand((1, 1), generator=generator, device=device).to(token.device)
+            token = draw(log_probability, uniform, temperature, top_k, top_p)
+        if int(token) == EOS:
+            return
+        yield int(token)
 
 
 def draw(

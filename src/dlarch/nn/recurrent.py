@@ -250,9 +250,9 @@ def _run_direction(
     backward = name.endswith("_reverse")
     input_gates = F.linear(data, weight_ih, bias_ih).split(sizes)
     if start is None:
-        # In autocast's type.
         zeros = input_gates[0].new_zeros(sizes[0], network.hidden_size)
         start = (zeros, zeros) if isinstance(network, nn.LSTM) else (zeros,)
+    start = tuple(part.to(input_gates[0].dtype) for part in start)  # that of autocast
     begun = sizes[-1] if backward else sizes[0]
     state = tuple(part[:begun] for part in start)
     outputs: list[Tensor] = []

@@ -9,18 +9,22 @@ from dlarch.tasks.base import (
 )
 from dlarch.tasks.closed_form import ClosedForm
 from dlarch.tasks.examples import training_batches
+from dlarch.tasks.language_model import LanguageModel
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.supervised import Prediction, Supervised
 from dlarch.tasks.teacher_forcing import TeacherForcing
 from dlarch.tasks.text_classification import TextClassifier
 from dlarch.tasks.translation import Translation, TranslationOutput
 from dlarch.tasks.translator import DecoderOutput, DecoderStep
+from dlarch.tasks.writer import Given
 
 __all__ = [
     "ClosedForm",
     "DecoderOutput",
     "DecoderStep",
+    "Given",
     "InitializerCallable",
+    "LanguageModel",
     "LossCallable",
     "Moments",
     "OptimizerCallable",
