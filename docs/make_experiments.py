@@ -211,7 +211,6 @@ def exact(lines: Lines) -> list[Sequence[str]]:
 
 TABLES = {
     "multi30k_models": captions,
-    "dates_models": exact,
     "numbers": exact,
     "mnist_mlp_21": twenty_one,
     "mnist_optimizers_lr": rates,

@@ -262,6 +262,7 @@ def draw_errors(scores: list[Score], options: dict[str, object], path: Path) -> 
             axes = figure.add_subplot(len(groups), 2, 2 * row + column + 1)
             dress(axes, label)
             axes.barh(list(parts), values, color=colour)
+            axes.set_xlim(left=0, right=None if any(values) else 1)
             axes.invert_yaxis()
             if column == 0:
                 axes.set_ylabel(title, fontsize=9)

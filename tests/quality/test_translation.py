@@ -48,7 +48,7 @@ def test_five_thousand_dates_are_enough(metrics):
 def test_unseen_pairs_of_forms(metrics):
     found = metrics("--config seq2seq_attn_date_formats")
     assert found["val/exact_match"] >= 0.999
-    assert found["test/exact_match"] >= 0.9  # 0.931 measured, 0.95 wanted
+    assert found["test/exact_match"] >= 0.95  # 0.970 measured
 
 
 def test_a_thousand_numbers_teach_the_others(metrics):
