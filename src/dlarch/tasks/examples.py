@@ -1,4 +1,4 @@
-"""The training examples as a whole, for what a model computes from them once."""
+"""Training examples as a whole, for what a model computes of them once; random ones for tests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L  # noqa: N812
+import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from dlarch.batches import TextBatch
 from dlarch.callbacks.resume import LazyLoader
+from dlarch.processing.translation import pad
+from dlarch.spec import BOS, EOS
 
 
 def training_batches(trainer: L.Trainer) -> Iterator[Any]:
@@ -36,3 +40,14 @@ def training_batches(trainer: L.Trainer) -> Iterator[Any]:
             yield trainer.strategy.batch_to_device(batch, dataloader_idx=0)
     if isinstance(loader, LazyLoader) and state is not None:
         loader.load_state_dict(state)
+
+
+def random_texts(size: int, seed: int) -> TextBatch:
+    """Random texts of mixed lengths, of 11 ids and 3 classes."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in range(size):
+        length = int(torch.randint(1, 9, (1,), generator=generator))
+        words = torch.randint(EOS + 1, 11, (length,), generator=generator)
+        rows.append([BOS, *words.tolist(), EOS])
+    return TextBatch(pad(rows), torch.arange(size) % 3, torch.arange(size))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +13,14 @@ from torchmetrics import Metric
 
 from dlarch.batches import TextBatch
 from dlarch.callbacks.samples import WrittenText, WrittenTexts
-from dlarch.processing.translation import pad
-from dlarch.spec import BOS, EOS, PAD, DataSpec
+from dlarch.spec import PAD, DataSpec
 from dlarch.tasks.base import (
     InitializerCallable,
     LossCallable,
     OptimizerCallable,
     SchedulerCallable,
 )
+from dlarch.tasks.examples import random_texts
 from dlarch.tasks.losses import check_loss
 from dlarch.tasks.metrics import Ratio
 from dlarch.tasks.writer import Writer
@@ -58,14 +57,7 @@ class LanguageModel(Writer):
     @classmethod
     def example(cls, size: int, seed: int) -> tuple[DataSpec, TextBatch]:
         """A tiny spec and a batch of random texts of mixed lengths."""
-        generator = torch.Generator().manual_seed(seed)
-        rows = []
-        for _ in range(size):
-            length = int(torch.randint(1, 9, (1,), generator=generator))
-            words = torch.randint(EOS + 1, 11, (length,), generator=generator)
-            rows.append([BOS, *words.tolist(), EOS])
-        spec = DataSpec(vocab_size=11, num_conditions=3)
-        return spec, TextBatch(pad(rows), torch.arange(size) % 3, torch.arange(size))
+        return DataSpec(vocab_size=11, num_conditions=3), random_texts(size, seed)
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Logits (B, T, V) of what follows each of the tokens (B, T).
@@ -143,9 +135,3 @@ class LanguageModel(Writer):
             for name, part in zip(names, parts, strict=True)
             for text in self.generate(part, condition=name, seed=0)
         ]
-
-    # ---- what a model defines
-
-    @abstractmethod
-    def project(self, features: Tensor) -> Tensor:
-        """Features (..., F) to logits (..., V)."""

@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics import Metric
@@ -15,8 +14,8 @@ from dlarch.batches import TextBatch
 from dlarch.callbacks.classes import ConfusionMatrix
 from dlarch.callbacks.features import FeatureProjector
 from dlarch.processing import LabelledTextProcessor
-from dlarch.processing.translation import pad
-from dlarch.spec import BOS, EOS, DataSpec
+from dlarch.spec import DataSpec
+from dlarch.tasks.examples import random_texts
 from dlarch.tasks.metrics import MacroRecall
 from dlarch.tasks.supervised import Supervised
 
@@ -38,15 +37,7 @@ class TextClassifier(Supervised):
     @classmethod
     def example(cls, size: int, seed: int) -> tuple[DataSpec, TextBatch]:
         """A tiny spec and a batch of random texts of mixed lengths."""
-        generator = torch.Generator().manual_seed(seed)
-        rows = []
-        for _ in range(size):
-            length = int(torch.randint(1, 9, (1,), generator=generator))
-            words = torch.randint(EOS + 1, 11, (length,), generator=generator)
-            rows.append([BOS, *words.tolist(), EOS])
-        labels = torch.arange(size) % 3
-        spec = DataSpec(vocab_size=11, num_classes=3)
-        return spec, TextBatch(pad(rows), labels, torch.arange(size))
+        return DataSpec(vocab_size=11, num_classes=3), random_texts(size, seed)
 
     def metrics(self, stage: str) -> dict[str, Metric]:
         """Loss, accuracy and macro recall."""
