@@ -19,7 +19,7 @@ def test_builds_the_same_from_facts_and_from_data(subject, trainer):
     data = subject.data()
     built = subject.cls(**subject.small)
     assert not list(built.parameters())  # nothing but `build` makes layers
-    trainer(max_steps=1, limit_val_batches=0).fit(built, datamodule=data)
+    trainer(max_steps=0).fit(built, datamodule=data)
     facts = {name: value for name, value in data.spec.facts().items() if name in built.hparams}
     by_hand = subject.cls(**subject.small, **facts)
     by_name = dlarch.create_model(subject.name, data, **subject.small)
@@ -90,7 +90,7 @@ def test_trains_in_bf16_with_clipped_gradients(subject, trainer):
     fit = trainer(max_steps=2, limit_val_batches=2, limit_test_batches=2, **options)
     fit.fit(model, datamodule=data)
     assert fit.global_step == 2
-    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert {value.dtype for value in model.parameters()} <= {torch.float32}
     scores = fit.test(model, datamodule=data, verbose=False)[0]
     assert all(math.isfinite(score) for score in scores.values())
 
@@ -123,7 +123,8 @@ def test_every_metric_is_that_of_the_examples_however_they_are_batched(subject, 
     batch = subject.example(8)[1]
     model = subject.make()
     # Some training, so that what is decoded differs from example to example.
-    model.make_optimizer = lambda parameters: optim.Adam(parameters, lr=5e-3)
+    if subject.by_gradients:
+        model.make_optimizer = lambda parameters: optim.Adam(parameters, lr=5e-3)
     trainer(max_epochs=30).fit(model, helpers.Loader([helpers.take(batch, [0, 1, 2, 3])]))
     alone = [helpers.take(batch, [row]) for row in range(8)]
     ways = [[batch], alone, [helpers.widen(batch)], [helpers.take(batch, [7, 0, 3, 4]),

@@ -31,7 +31,7 @@ ONE_OF_EACH = list({recipe.model: recipe.name for recipe in reversed(list_recipe
 """Processes matter to a model's code, not its sizes: its first recipe is enough."""
 ONE_PER_TASK = list(
     {
-        model_info(recipe.model).task: recipe.name
+        (model_info(recipe.model).task, model_info(recipe.model).load().learns_by): recipe.name
         for recipe in sorted(list_recipes(), key=lambda recipe: -len(recipe.name))
     }.values()
 )  # of each the one with the shortest name, which is a small one
@@ -309,7 +309,7 @@ for recipe, words in json.load(open("words.json")).items():
 
 
 @pytest.fixture(scope="module")
-def of_two_processes(tmp_path_factory, session_data, session_cache):
+def of_two_processes(tmp_path_factory, session_data, session_cache, helpers):
     """Each recipe run in two processes, all in the same two: what they said, and where it lies."""
     folder = tmp_path_factory.mktemp("two")
     environment = os.environ | {
@@ -324,7 +324,11 @@ def of_two_processes(tmp_path_factory, session_data, session_cache):
         patch.chdir(folder)
         for name in ("DLARCH_DATA", "TORCH_HOME"):
             patch.setenv(name, environment[name])
-        asked = {recipe: [*words(recipe, folder), *options] for recipe in ONE_OF_EACH}
+        asked = {
+            recipe: [*words(recipe, folder), *options]
+            for recipe in ONE_OF_EACH
+            if (served(recipe, helpers).name, "two processes") not in helpers.EXEMPTIONS
+        }
     (folder / "words.json").write_text(json.dumps(asked), encoding="utf-8")
     (folder / "two.py").write_text(TWO_PROCESSES, encoding="utf-8")
     try:
@@ -340,7 +344,8 @@ def of_two_processes(tmp_path_factory, session_data, session_cache):
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the first waits for all
 @pytest.mark.parametrize("recipe", ONE_OF_EACH)
-def test_a_recipe_runs_on_two_processes(recipe, of_two_processes):
+def test_a_recipe_runs_on_two_processes(recipe, of_two_processes, helpers):
+    served(recipe, helpers).exempt("two processes")
     said, runs = of_two_processes
     for rank in (0, 1):
         assert f"recipe {recipe} rank {rank} code 0" in said, said[-3000:]

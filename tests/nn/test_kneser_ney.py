@@ -335,10 +335,32 @@ def test_tokens_that_are_no_ids(tokens, message):
             method(tokens)
 
 
-def test_what_cannot_be_counted_or_asked_yet():
+def test_all_that_can_be_predicted_is_alike_before_anything_is_counted():
+    fresh, forgetful = (KneserNey(3, VOCABULARY, predictable=PREDICTABLE) for _ in range(2))
+    forgetful.update(batch(some_sequences()))
+    forgetful.finish(keep=True)
+    forgetful.forget()
+    for model in (fresh, forgetful):
+        assert not len(model.stream)
+        found = model.log_probability(torch.tensor([[BOS, 4]])).exp()[0]
+        torch.testing.assert_close(found[PREDICTABLE], torch.full((6,), 1 / 6))
+        assert found.sum() == pytest.approx(1)
+        assert model.score(torch.tensor([[BOS, 4]])).exp().item() == pytest.approx(1 / 6)
+
+
+def test_text_that_is_kept_is_counted_together_with_what_follows():
+    first, second = batch(some_sequences()), batch(some_sequences())
+    model = KneserNey(3, VOCABULARY, predictable=PREDICTABLE)
+    model.update(first)
+    model.finish(keep=True)
+    assert torch.equal(model.score(first), counted(first).score(first))
+    model.update(second)
+    model.finish()
+    assert_equal_tables(model, counted(first, second))
+
+
+def test_what_cannot_be_counted():
     model = KneserNey(2, VOCABULARY, predictable=PREDICTABLE)
-    with pytest.raises(DataError, match="No n-grams"):
-        model.score(torch.tensor([[BOS, 4]]))
     with pytest.raises(DataError, match="id 1 is in the text"):
         model.update(torch.tensor([[BOS, UNK]]))
     model.update(torch.tensor([[BOS, PAD]]))

@@ -141,6 +141,9 @@ def _construct(model_class: type[Any], arguments: dict[str, Any], path: Path) ->
 def _load_weights(model: nn.Module, stored: Stored) -> None:
     """Copy all weights, each into its place; a tied weight may be stored under any of its names."""
     weights = stored.weights()
+    make_room = getattr(model, "make_room", None)
+    if make_room is not None:  # for tables whose size is learnt
+        make_room(weights)
     places = model.state_dict(keep_vars=True)
     filled = {id(places[name]) for name in weights if name in places}
     lacking = [name for name, place in places.items() if id(place) not in filled]

@@ -12,6 +12,7 @@ from dlarch.nn.initializers import (
     default_initializer,
     initialize,
 )
+from dlarch.nn.kneser_ney import KneserNey
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
@@ -42,6 +43,7 @@ __all__ = [
     "Glorot",
     "He",
     "Initializer",
+    "KneserNey",
     "LeCun",
     "LearnedPositions",
     "Maxout",

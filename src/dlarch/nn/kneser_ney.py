@@ -24,7 +24,8 @@ class KneserNey(nn.Module):
     where h' is h without its oldest token, N_k(h) the number of different tokens seen after h, and
     c_k(h) the sum of c_k(h w) over w. At the top order c_n counts how often h w was seen; below,
     how many different tokens were seen before it. $p_k(w | h) = p_{k-1}(w | h')$ when h was never
-    seen, and $p_0$ is uniform over the ids that can be predicted.
+    seen, and $p_0$ is uniform over the ids that can be predicted; so is all before anything is
+    counted.
 
     Before its first token, and before a start token, a sequence is taken to consist of start
     tokens. Neither they nor padding are ever predicted.
@@ -108,8 +109,11 @@ class KneserNey(nn.Module):
         self._pieces.append(torch.where(counted, rows, ~rows).flatten().int())
 
     @torch.no_grad()
-    def finish(self) -> None:
-        """Make the tables of all that came since the last `finish`, and forget the text.
+    def finish(self, keep: bool = False) -> None:
+        """Make the tables of the text that came.
+
+        Args:
+            keep: more text follows, to be counted together with this; else it is forgotten.
 
         Raises:
             DataError: nothing came.
@@ -119,7 +123,8 @@ class KneserNey(nn.Module):
         if not counted.any():
             raise DataError("There is no token to count: call `update` with text before `finish`.")
         ids = torch.where(counted, self.stream, ~self.stream).long()
-        self.stream = self.stream.new_empty(0)
+        if not keep:
+            self.stream = self.stream.new_empty(0)
         positions = counted.nonzero()[:, 0]
         tokens, index, size = ids[positions], torch.zeros_like(positions), self.vocab_size
         below: tuple[_Level, Tensor] | None = None
@@ -136,6 +141,13 @@ class KneserNey(nn.Module):
             level.set_counts(counts)
             below = level, ngram
 
+    def forget(self) -> None:
+        """Empty the tables, and drop the text that is not counted yet."""
+        self._pieces = []
+        for name, table in self.named_buffers():
+            if name != "predictable":
+                self._replace(name, table.new_empty(0))
+
     @torch.no_grad()
     def log_probability(self, context: Tensor) -> Tensor:
         """Distribution of the next token, in nats.
@@ -148,7 +160,7 @@ class KneserNey(nn.Module):
             (B, V), float32; -inf at ids that are never predicted.
 
         Raises:
-            DataError: nothing is counted yet, or tokens are no ids.
+            DataError: tokens are no ids.
         """
         rows = self._rows(context)
         ends = torch.arange(1, len(rows) + 1, device=rows.device) * rows.shape[1]
@@ -168,7 +180,7 @@ class KneserNey(nn.Module):
             (B, T - 1), float32; 0 at padding and start tokens, -inf at others never predicted.
 
         Raises:
-            DataError: nothing is counted yet, or tokens are no ids.
+            DataError: tokens are no ids.
         """
         rows = self._rows(tokens)
         targets = rows[:, 2:]
@@ -186,8 +198,11 @@ class KneserNey(nn.Module):
             stored = state_dict.get(prefix + name)
             # The size of `predictable` is that of the vocabulary, which must not differ.
             if isinstance(stored, Tensor) and name != "predictable":
-                owner, _, attribute = name.rpartition(".")
-                setattr(self.get_submodule(owner), attribute, table.new_empty(stored.shape))
+                self._replace(name, table.new_empty(stored.shape))
+
+    def _replace(self, name: str, table: Tensor) -> None:
+        owner, _, attribute = name.rpartition(".")
+        setattr(self.get_submodule(owner), attribute, table)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *others: Any, **options: Any
@@ -227,10 +242,10 @@ class KneserNey(nn.Module):
 
     def _probability(self, stream: Tensor, positions: Tensor, tokens: Tensor | None) -> Tensor:
         """Of tokens (P,), or of all, (P, V), after what precedes positions (P,) of a stream."""
-        if not len(self.levels[0].contexts):
-            raise DataError("No n-grams are counted yet: call `update` with text, then `finish`.")
         base = self.predictable.float() / self.predictable.sum()
         probability = base.expand(len(positions), -1) if tokens is None else base[tokens]
+        if not len(self.levels[0].contexts):
+            return probability
         index = torch.zeros_like(positions)
         steps = zip(self.levels, self.discounts, self._older(stream, positions), strict=True)
         for level, discount, older in steps:

@@ -113,6 +113,9 @@ class Task(BuiltFromFacts):
         """The callbacks that draw what the task has to show."""
         return []
 
+    def make_room(self, state_dict: dict[str, Any]) -> None:
+        """Give tables that grow with what is learnt the sizes of those that are to be loaded."""
+
     def _build(self, facts: dict[str, Any]) -> None:
         super()._build(facts)
         if self.initializer is not None:
@@ -434,6 +437,7 @@ class Task(BuiltFromFacts):
 
     def _compare_shapes(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose arguments make other shapes, and name both values."""
+        self.make_room(checkpoint["state_dict"])
         shapes = {name: tensor.shape for name, tensor in self.state_dict().items()}
         theirs = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
         if shapes == theirs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import NormalDist
 from typing import Any
@@ -14,24 +14,25 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn, optim
+from torch import Tensor
 from torch.distributions import Normal
 from torchmetrics import Metric
 
 from dlarch.batches import TableBatch
 from dlarch.callbacks.numbers import NumbersPicture
-from dlarch.errors import NonFiniteLossError, OptionError
+from dlarch.errors import NonFiniteLossError
 from dlarch.spec import DataSpec
 from dlarch.tasks.base import OptimizerCallable
 from dlarch.tasks.metrics import Ratio
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.supervised import Rows, Supervised, kept
+from dlarch.tasks.without_gradients import WithoutGradients, never_used
 
 BANDS = {"coverage_50": 0.5, "coverage_90": 0.9, "coverage_95": 0.95}
 """Metric to the share of targets that its band should hold."""
 
 
-class ClosedForm(Supervised):
+class ClosedForm(WithoutGradients, Supervised):
     """Predict numbers with weights that solve a system of equations.
 
     Each batch is added to the moments of the rows seen so far in the epoch; from these `learn`
@@ -46,12 +47,11 @@ class ClosedForm(Supervised):
         pictures: draw predictions at each validation.
     """
 
-    learns_by = "closed form"
     batch_type = TableBatch
     headline = "test/rmse"
 
     def __init__(self, optimizer: OptimizerCallable | None = None, pictures: bool = True) -> None:
-        super().__init__(optimizer=optimizer or _never_used, pictures=pictures)
+        super().__init__(optimizer=optimizer or never_used, pictures=pictures)
         if optimizer is not None:
             self.learns_by = "gradients"
         self.moments: Moments | None = None
@@ -90,20 +90,6 @@ class ClosedForm(Supervised):
 
     # ---- training
 
-    def on_fit_start(self) -> None:
-        """Refuse options that have nothing to work on.
-
-        Raises:
-            OptionError: gradients are to be clipped or accumulated.
-        """
-        super().on_fit_start()
-        clips = self.trainer.gradient_clip_val is not None
-        if self.learns_by != "gradients" and (clips or self.trainer.accumulate_grad_batches != 1):
-            raise OptionError(
-                f"{type(self).__name__} computes its weights without gradients: leave out "
-                "gradient_clip_val and accumulate_grad_batches."
-            )
-
     def training_step(self, batch: Sequence[Any], index: int) -> Tensor:
         """Learn a batch; its mean loss afterwards."""
         inputs, targets = batch[0], batch[1]
@@ -128,26 +114,6 @@ class ClosedForm(Supervised):
         parts: list[Moments] = [moments] * self.trainer.world_size
         torch.distributed.all_gather_object(parts, moments)
         return functools.reduce(operator.add, parts)
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Nothing, but for a model that is trained by gradients."""
-        if self.learns_by == "gradients":
-            super().backward(loss, *args, **kwargs)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Take the training step, which has learnt all there is to learn."""
-        if self.learns_by == "gradients":
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-            return
-        assert optimizer_closure is not None
-        optimizer_closure()
-        self._step_count = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the moments of the rows so far in the epoch."""
@@ -211,8 +177,3 @@ class ClosedForm(Supervised):
     def curve_rows(self) -> tuple[str, Rows]:
         """The training rows of the epoch, which the weights are computed from."""
         return "training rows", self._seen
-
-
-def _never_used(parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
-    """Lightning counts steps, and so saves checkpoints, only with an optimizer."""
-    return optim.SGD(parameters, lr=0.0)

@@ -1,0 +1,1 @@
+"""Networks over texts that are not recurrent."""
