@@ -209,9 +209,26 @@ def exact(lines: Lines) -> list[Sequence[str]]:
     return table
 
 
+def by_task(lines: Lines) -> list[Sequence[str]]:
+    """Exact match in percent, or BLEU where sentences are translated, by model and task."""
+    rows: dict[str, dict[str, str]] = {}
+    for setting, runs in settings(lines).items():
+        model, task = setting.rsplit(", ", 1)
+        right = percent(runs, "test/exact_match")
+        asks_bleu = task.startswith(("sentences", "captions"))
+        rows.setdefault(model, {})[task] = mean(runs, "test/bleu_tokens", 1) if asks_bleu else right
+    tasks = list(dict.fromkeys(task for row in rows.values() for task in row))
+    table: list[Sequence[str]] = [("model", *tasks), ("---",) * (len(tasks) + 1)]
+    return [
+        *table,
+        *((model, *(row.get(task, "") for task in tasks)) for model, row in rows.items()),
+    ]
+
+
 TABLES = {
     "multi30k_models": captions,
     "numbers": exact,
+    "translators": by_task,
     "mnist_mlp_21": twenty_one,
     "mnist_optimizers_lr": rates,
     "mnist_optimizers": optimizers,

@@ -9,6 +9,7 @@ import pytest
 
 from dlarch.cli.main import main
 from dlarch.data.resolve import HubId, resolve_source
+from dlarch.errors import DataError
 
 
 class Fitted(NamedTuple):
@@ -38,10 +39,14 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Fitt
 
 @pytest.fixture
 def need_stored() -> Callable[[str], None]:
-    """A function that skips the test when a Hub id is not stored on this machine."""
+    """A function that skips the test when a file or Hub id is not stored on this machine."""
 
     def need(source: str) -> None:
-        if isinstance(resolve_source(source), HubId):
+        try:
+            found = resolve_source(source)
+        except DataError:
+            found = None
+        if found is None or isinstance(found, HubId):
             pytest.skip(f"needs $DLARCH_DATA/{source}")
 
     return need
