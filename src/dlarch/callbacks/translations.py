@@ -27,7 +27,7 @@ def translation_table(samples: Sequence[TranslationSample]) -> str:
     Text appears as it was written, whatever signs of Markdown or HTML it holds.
     """
     rows = [
-        f"| {_cell(s.source)} | {_cell(s.reference)} | {_cell(s.translation)} "
+        f"| {table_cell(s.source)} | {table_cell(s.reference)} | {table_cell(s.translation)} "
         f"| {'✓' if s.exact else ''} |"
         for s in samples
     ]
@@ -35,7 +35,8 @@ def translation_table(samples: Sequence[TranslationSample]) -> str:
     return "\n".join(header + rows) + "\n"
 
 
-def _cell(text: str) -> str:
+def table_cell(text: str) -> str:
+    """A text as it shall appear in a cell of a table in Markdown."""
     one_line = " ".join(text.split())
     return MARKDOWN.sub(r"\\\1", html.escape(one_line, quote=False))
 

@@ -82,7 +82,8 @@ def _training_texts(where: str, model: Any) -> set[str] | None:
         data: Any = dlarch.create_data(
             asked["class_path"], **asked.get("init_args", {}) | {"processor": model.processor}
         )
-        return {text for text, _ in data.open_source().read("train")}
+        plain = model.processor.tokens.normalize  # as the model can write it
+        return {plain(text) for text, _ in data.open_source().read("train")}
     except (UserError, AttributeError) as error:
         print(f"Not compared with the training texts: {error}", file=sys.stderr)
         return None

@@ -55,7 +55,7 @@ def _next(result: RunResult, model: nn.Module) -> list[str]:
     if result.samples and hasattr(model, "translate"):
         source = shlex.quote(result.samples[0].source)
         commands.append(f"  dlarch translate {folder} {source} --beam 5")
-    if hasattr(model, "generate"):
+    if hasattr(model, "generate") and getattr(model, "writes_alone", True):
         commands.append(f"  dlarch generate {folder} --n 10")
     kind = getattr(getattr(model, "processor", None), "type", None)
     if kind in CLASSIFIED and hasattr(model, "classify"):

@@ -18,6 +18,9 @@ from dlarch.registry import register_data
 NUMBER_WORDS = "number_words"
 """The embedded source."""
 
+NO_LABEL = "none"
+"""The label column of texts without classes."""
+
 NUMBER_CLASSES = {
     "parity": lambda number: ("even", "odd")[number % 2],
     "digits": lambda number: str(len(str(number))),
@@ -31,13 +34,14 @@ class LabelledTextData(TextData):
 
     A file (.csv, .tsv, .jsonl) or data set of the Hub has a column of texts and one of classes; a
     folder has a folder of .txt files per class, directly or in `train/` and `test/`. Official
-    splits stay as they are, missing ones are carved from train by a hash of the text.
+    splits stay as they are, missing ones are carved from train by a hash of the text. With the
+    label column `none` there are no classes, and a .txt file may have a text on each line.
 
     Args:
         source: `number_words`, which is generated; a path; a Hub id.
         text_column: column of the texts.
         label_column: column of the classes; of `number_words` parity (even, odd) or digits (how
-            many), parity when not given; else label.
+            many), parity when not given; else label. `none` for texts without.
         columns: names of the columns of a file without a header, in their order.
         language: of `number_words`: de, en, es, fr, it, nl or pt.
         tokens: what a token is: characters, words or bpe; characters for `number_words`, words for
@@ -73,7 +77,8 @@ class LabelledTextData(TextData):
 
     def open_source(self) -> TextSource:
         """The texts with their classes."""
-        text_column, label_column, columns = self.columns
+        text_column, label, columns = self.columns
+        label_column = None if label == NO_LABEL else label
         if self.source == NUMBER_WORDS:
             return NumberWords(label_column, self.language)
         return open_texts(self.source, text_column, label_column, columns)
@@ -82,10 +87,11 @@ class LabelledTextData(TextData):
 class NumberWords(TextSource):
     """The numbers 0 to 9999 in words, and what is known of each."""
 
-    def __init__(self, label_name: str, language: str) -> None:
-        if label_name not in NUMBER_CLASSES:
+    def __init__(self, label_name: str | None, language: str) -> None:
+        if label_name is not None and label_name not in NUMBER_CLASSES:
+            known = ", ".join(NUMBER_CLASSES)
             raise OptionError(
-                f"number_words has the label columns {', '.join(NUMBER_CLASSES)}, not {label_name}."
+                f"number_words has the label columns {known} and {NO_LABEL}, not {label_name}."
             )
         self.label_name = label_name
         self._pairs = number_words.number_pairs(language, number_words.DIGITS)
@@ -94,6 +100,6 @@ class NumberWords(TextSource):
 
     def read(self, split: str) -> Iterator[LabelledText]:
         """The numbers of a split."""
-        classify = NUMBER_CLASSES[str(self.label_name)]
+        classify = NUMBER_CLASSES.get(self.label_name or NO_LABEL, lambda _: None)
         for words, digits in self._pairs[split]:
             yield words, classify(int(digits))

@@ -98,7 +98,7 @@ class HubTexts(DividedTexts):
 
 
 class FileTexts(DividedTexts):
-    """A .csv, .tsv or .jsonl file with a column of texts and one of classes."""
+    """A .csv, .tsv or .jsonl file with a column of texts and one of classes, or texts alone."""
 
     splits = ("train",)
 
@@ -119,7 +119,13 @@ class FileTexts(DividedTexts):
         }
 
     def stored(self, split: str) -> Iterator[LabelledText]:  # noqa: ARG002
-        """The rows of the file."""
+        """The rows of the file; of a .txt file without classes its lines."""
+        if self.path.suffix.lower() == ".txt" and len(self._asked) == 1 and not self.columns:
+            for number, line in read_lines(self.path):
+                if not line.strip():
+                    raise DataError(f"{self.path}, line {number} is empty: remove it.")
+                yield line, None
+            return
         for text, *label in read_rows(self.path, self._asked, self.columns):
             yield text, label[0].strip() if label else None
 

@@ -13,6 +13,7 @@ from dlarch.nn.initializers import (
     initialize,
 )
 from dlarch.nn.kneser_ney import KneserNey
+from dlarch.nn.latent import free_bits, gaussian_kl, importance_nll
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
@@ -56,7 +57,10 @@ __all__ = [
     "attention_weights",
     "cut_off",
     "default_initializer",
+    "free_bits",
+    "gaussian_kl",
     "gru_update",
+    "importance_nll",
     "initialize",
     "last_layer",
     "layer_groups",

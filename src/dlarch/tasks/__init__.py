@@ -1,5 +1,6 @@
 """What a training step is, per kind of problem."""
 
+from dlarch.tasks.annealing import Annealing, Schedule
 from dlarch.tasks.base import (
     InitializerCallable,
     LossCallable,
@@ -10,29 +11,37 @@ from dlarch.tasks.base import (
 from dlarch.tasks.closed_form import ClosedForm
 from dlarch.tasks.examples import training_batches
 from dlarch.tasks.language_model import LanguageModel
+from dlarch.tasks.latent_text import Bound, LatentText, Posterior
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.supervised import Prediction, Supervised
 from dlarch.tasks.teacher_forcing import TeacherForcing
+from dlarch.tasks.text_autoencoder import TextAutoencoder
 from dlarch.tasks.text_classification import TextClassifier
 from dlarch.tasks.translation import Translation, TranslationOutput
 from dlarch.tasks.translator import DecoderOutput, DecoderStep
 from dlarch.tasks.writer import Given
 
 __all__ = [
+    "Annealing",
+    "Bound",
     "ClosedForm",
     "DecoderOutput",
     "DecoderStep",
     "Given",
     "InitializerCallable",
     "LanguageModel",
+    "LatentText",
     "LossCallable",
     "Moments",
     "OptimizerCallable",
+    "Posterior",
     "Prediction",
+    "Schedule",
     "SchedulerCallable",
     "Supervised",
     "Task",
     "TeacherForcing",
+    "TextAutoencoder",
     "TextClassifier",
     "Translation",
     "TranslationOutput",

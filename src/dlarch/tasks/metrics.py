@@ -121,6 +121,40 @@ class MacroRecall(Confusion):
         return shares.mean()
 
 
+class ActiveUnits(Metric):
+    """Dimensions of a code that tell texts or images apart (Burda et al., 1509.00519).
+
+    Those whose mean, given the input, has a variance over the inputs above a threshold.
+
+    Args:
+        size: D, dimensions of the code.
+        threshold: the variance that is needed.
+    """
+
+    full_state_update = False
+    total: Tensor
+    squares: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, threshold: float = 0.01) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.add_state("total", torch.zeros(size), dist_reduce_fx="sum")
+        self.add_state("squares", torch.zeros(size), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, means: Tensor) -> None:
+        """Add the mean codes of inputs, (B, D)."""
+        self.total = self.total + means.sum(0)
+        self.squares = self.squares + means.square().sum(0)
+        self.count = self.count + len(means)
+
+    def compute(self) -> Tensor:
+        """How many there are, 0 to D."""
+        variance = self.squares / self.count - (self.total / self.count).square()
+        return (variance > self.threshold).sum().float()
+
+
 def edit_distance(one: str, other: str) -> int:
     """Characters to change, add or delete on the way from one text to the other (Levenshtein)."""
     if one == other:

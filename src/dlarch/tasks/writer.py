@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,11 +42,18 @@ class Writer(Task):
 
     processor: LabelledTextProcessor | None
 
+    writes_alone: ClassVar[bool] = True
+    """Whether texts can be written without one that is given."""
+
     # ---- what a model defines
 
     @abstractmethod
     def start(self, count: int) -> Any:
         """The state before the first token of `count` texts: tensors that lead with (B, 1)."""
+
+    def begin(self, count: int, generator: torch.Generator | None) -> Any:  # noqa: ARG002
+        """The state before the first token of `count` new texts, of which something is drawn."""
+        return self.start(count)
 
     @abstractmethod
     def read(self, tokens: Tensor, state: Any, given: Given) -> tuple[Tensor, Any]:
@@ -144,7 +151,7 @@ class Writer(Task):
             for part in labels.split(batch_size):
                 given = Given(part.to(self.device) if self.num_conditions else None)
                 tokens = begun.to(self.device).expand(len(part), -1)
-                state = self.start(len(part))
+                state = self.begin(len(part), generator)
                 if begun.shape[1] > 1:
                     _, state = self.read(tokens[:, :-1], state, given)
                 options: dict[str, Any] = {"max_length": most, "forbidden": UNWRITTEN}
@@ -185,7 +192,7 @@ class Writer(Task):
         training = self.training
         self.eval()
         try:
-            state = self.start(1)
+            state = self.begin(1, generator)
             if begun.shape[1] > 1:
                 _, state = self.read(begun[:, :-1], state, given)
             steps = sample_stream(
