@@ -27,7 +27,7 @@ from dlarch.tasks.text_autoencoder import TextAutoencoder
 IMPORTANCE_SAMPLES = 100
 """Codes that are drawn for each text of the test."""
 
-TOKENS_AT_ONCE = 8192
+TOKENS_AT_ONCE = 2048
 """Tokens that are scored at a time with codes of their own."""
 
 
