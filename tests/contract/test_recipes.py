@@ -141,10 +141,20 @@ def name_words(arguments, root: Path):
     return ["--data.train_size", "16"]
 
 
+def text_words(arguments, root: Path):
+    """Options for 16 numbers in words, or 16 sentences of one side of pairs."""
+    source = arguments.get("source", "number_words")
+    if source == "number_words":
+        return ["--data.train_size", "16"]
+    sides = {"source_language": "de", "target_language": arguments["text_column"]}
+    return translation_words({"source": source, **sides}, root)
+
+
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
+LAYOUTS |= {"labelled_text": text_words}
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
@@ -152,6 +162,8 @@ IMAGES = {
     "Supervised": ("confusion",),
     "TextClassifier": ("confusion",),
     "LanguageModel": (),
+    "TextAutoencoder": (),
+    "LatentText": (),
     "ClosedForm": ("predictions",),
 }
 """Pictures that a task of each kind draws at a validation, whatever the model and the data."""
@@ -253,6 +265,10 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
         batch = subject.example()[1]
         attends = subject.make().attention_maps(batch.source, batch.target) is not None
         expected |= {"attention/0"} if attends else set()
+    if task in ("TextAutoencoder", "LatentText"):
+        shown = {"samples/reconstructions", "samples/interpolations"}
+        shown |= {"samples/texts"} if task == "LatentText" else set()
+        assert shown <= {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
     if task == "Supervised" and not numbers:
         images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
         expected |= {"mistakes"} if images else set()  # rows of a table are not drawn

@@ -170,8 +170,34 @@ def test_numbers_in_words_have_classes(label):
         is_of = ("even", "odd")[number % 2] if label == "parity" else str(len(str(number)))
         assert found.get(words, is_of) == is_of
     assert set(found.values()) == ({"even", "odd"} if label == "parity" else {"2", "3", "4"})
-    with pytest.raises(OptionError, match="parity, digits, not colour"):
+    with pytest.raises(OptionError, match="parity, digits and none, not colour"):
         create_data("labelled_text", label_column="colour").prepare_data()
+
+
+def test_texts_need_no_classes(tmp_path, file):
+    """Numbers, a column of a table, a column of the Hub, the lines of a file."""
+    hub = {"train": [row(number) for number in range(400)]}
+    folder = write_hub(tmp_path / "hub", hub, Value("string"))
+    lines = tmp_path / "lines.txt"
+    written = ["text", "a\ttab", *(f"Line {number}" for number in range(398))]
+    lines.write_text("\n".join(written) + "\n", encoding="utf-8")
+    for source in ("number_words", file, folder, lines):
+        data = opened(source, label_column="none", tokens="characters")
+        assert data.processor.class_names is None
+        assert data.spec.num_classes is None
+        assert next(iter(data.train_dataloader())).label is None
+        sizes = [len(data.dataset(split)) for split in SPLITS]
+        assert sum(sizes) == (10_000 if source == "number_words" else 400)
+    found = [
+        text
+        for split in SPLITS
+        for batch in data.in_order(split)
+        for text in data.processor.decode(batch.tokens)
+    ]
+    assert sorted(found) == sorted(written)
+    lines.write_text("one\n\ntwo\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"lines.txt, line 2 is empty"):
+        opened(lines, label_column="none")
 
 
 def test_the_longest_text_is_known_and_long_ones_are_cut(file):

@@ -4,8 +4,9 @@ import random
 
 import pytest
 import sacrebleu
+import torch
 
-from dlarch.tasks.metrics import CorpusBleu, Ratio, edit_distance
+from dlarch.tasks.metrics import ActiveUnits, CorpusBleu, Ratio, edit_distance
 
 WORDS = ["the", "a", "cat", "dog", "sits", "runs", "on", "under", "Mat", "tree", ",", "."]
 
@@ -92,3 +93,15 @@ def test_the_edit_distance_is_levenshteins():
             assert edit_distance(one, other) == by_recursion(one, other)
     long = "a clause that is left out of the translation, more than a few letters "
     assert edit_distance("and the rest of it", long + "and the rest of it") == len(long)
+
+
+def test_active_units_are_dimensions_whose_mean_varies():
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(1000, 5, generator=generator)
+    means *= torch.tensor([0.0, 0.05, 0.09, 0.12, 1.0])  # deviations; 0.1 is the threshold
+    means += torch.tensor([3.0, 0.0, 1.0, -1.0, 0.0])
+    metric = ActiveUnits(5)
+    for part in means.split([1, 700, 299]):
+        metric.update(part)
+    expected = int((means.var(0, correction=0) > 0.01).sum())
+    assert metric.compute().item() == expected == 2
