@@ -10,11 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dlarch.callbacks.reconstructions import Reconstruction, Reconstructions, reconstruction_table
 
+SAMPLES = [Reconstruction("a | b", "a | b", True), Reconstruction("two", "too", False)]
+
 
 class Coder(LightningModule):
     def reconstructions(self):
         assert not torch.is_grad_enabled()
-        return [Reconstruction("a | b", "a | b", True), Reconstruction("two", "too", False)]
+        return SAMPLES
 
     def interpolations(self):
         return [["one", "two"], ["three", "four"]]
@@ -34,7 +36,7 @@ def trainer(tmp_path):
 
 
 def test_a_table_marks_what_is_exact():
-    lines = reconstruction_table(Coder().reconstructions()).splitlines()
+    lines = reconstruction_table(SAMPLES).splitlines()
     assert lines[2:] == [r"| a \| b | a \| b | ✓ |", "| two | too |  |"]
 
 
@@ -46,7 +48,7 @@ def test_tensorboard_and_the_run_folder_show_the_same(trainer, tmp_path):
         tag: events.Tensors(f"{tag}/text_summary")[0].tensor_proto.string_val[0].decode()
         for tag in ("samples/reconstructions", "samples/interpolations")
     }
-    assert texts["samples/reconstructions"] == reconstruction_table(Coder().reconstructions())
+    assert texts["samples/reconstructions"] == reconstruction_table(SAMPLES)
     assert texts["samples/interpolations"].split() == ["one", "two", "---", "three", "four"]
     written = (tmp_path / "run" / "samples" / "reconstructions_0000012.md").read_text("utf-8")
     assert all(text in written for text in texts.values())

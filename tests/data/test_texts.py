@@ -179,7 +179,7 @@ def test_texts_need_no_classes(tmp_path, file):
     hub = {"train": [row(number) for number in range(400)]}
     folder = write_hub(tmp_path / "hub", hub, Value("string"))
     lines = tmp_path / "lines.txt"
-    written = ["text", "a\ttab", *(f"Line {number}" for number in range(398))]
+    written = ["text", "a\tt", *(f"Line of text {number}" for number in range(398))]
     lines.write_text("\n".join(written) + "\n", encoding="utf-8")
     for source in ("number_words", file, folder, lines):
         data = opened(source, label_column="none", tokens="characters")

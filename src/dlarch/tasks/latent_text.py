@@ -48,10 +48,12 @@ class Bound(NamedTuple):
     Attributes:
         reconstruction: (B,), -log p(text | code), summed over the text's tokens.
         kl: (B, D), what each dimension of the code tells of the text.
+        posterior: that the code was drawn from.
     """
 
     reconstruction: Tensor
     kl: Tensor
+    posterior: Posterior
 
 
 class LatentText(TextAutoencoder):
@@ -113,10 +115,10 @@ class LatentText(TextAutoencoder):
         tokens = TextBatch(*batch).tokens
         count = len(tokens)
         noise = torch.randn(count, self.code_size, device=tokens.device)
-        reconstruction, kl = self.bound(tokens, noise)
+        bound = self.bound(tokens, noise)
         weight = self.annealing.weight(self.trainer.global_step)
-        divergence = count * free_bits(kl, self.free_nats)
-        return self.mean_loss(reconstruction.sum() + weight * divergence, count)
+        divergence = count * free_bits(bound.kl, self.free_nats)
+        return self.mean_loss(bound.reconstruction.sum() + weight * divergence, count)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         """Log the weight of the divergence beside the loss."""
@@ -150,22 +152,22 @@ class LatentText(TextAutoencoder):
         tokens = batch.tokens
         count, words = float(len(tokens)), (tokens[:, 1:] != PAD).sum()
         noise = self._noise(batch, 1 + IMPORTANCE_SAMPLES)
-        reconstruction, kl = self.bound(tokens, noise[:, 0])
+        reconstruction, kl, posterior = self.bound(tokens, noise[:, 0])
         loss = reconstruction.sum() + kl.sum()
         self._metrics["loss"].update(loss, count)
         self._metrics["reconstruction"].update(reconstruction.sum(), count)
         self._metrics["kl"].update(kl.sum(), count)
         self._metrics["perplexity_bound"].update(loss, words)
-        self._metrics["active_units"].update(self.posterior(tokens).mean.float())
+        self._metrics["active_units"].update(posterior.mean)
         name = f"nll_is{IMPORTANCE_SAMPLES}"
         if name in self._metrics:
-            nll = self.importance_nll(tokens, noise[:, 1:]).sum()
+            nll = self.importance_nll(tokens, posterior, noise[:, 1:]).sum()
             self._metrics[name].update(nll, count)
             self._metrics[f"perplexity_is{IMPORTANCE_SAMPLES}"].update(nll, words)
 
-    def importance_nll(self, tokens: Tensor, noise: Tensor) -> Tensor:
-        """Estimates (B,) of -log p(text) from K codes of each, from noise (B, K, D)."""
-        mean, log_variance = self.posterior(tokens)
+    def importance_nll(self, tokens: Tensor, posterior: Posterior, noise: Tensor) -> Tensor:
+        """Estimates (B,) of -log p(text) by K codes of each, from standard normal (B, K, D)."""
+        mean, log_variance = posterior
         code = Posterior(mean[:, None], log_variance[:, None]).code(noise)
         at_once = max(1, TOKENS_AT_ONCE // tokens.numel())
         parts = []

@@ -19,6 +19,7 @@ from dlarch.errors import MismatchError, OptionError
 from dlarch.processing.translation import pad
 from dlarch.processing.words import split_words
 from dlarch.spec import BOS, EOS, PAD, DataSpec
+from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerCallable
 from dlarch.tasks.examples import random_texts
 from dlarch.tasks.metrics import CorpusBleu, Ratio
 from dlarch.tasks.translation import DECODED_IN_VALIDATION
@@ -33,7 +34,7 @@ STEPS = 7
 Found = TypeVar("Found")
 
 
-class CodeReader(Protocol):
+class CodeDecoder(Protocol):
     """Writes texts from codes (B, D): what a model of this task makes as its `decoder`."""
 
     def start(self, code: Tensor) -> Any:
@@ -56,8 +57,14 @@ class CodeReader(Protocol):
 class TextAutoencoder(Writer):
     """Squeeze a text into a code, and write the text from the code.
 
-    A model makes a `decoder`, see `CodeReader`, and offers `encode`. How well it reconstructs is
+    A model makes a `decoder`, see `CodeDecoder`, and offers `encode`. How well it reconstructs is
     scored by greedy decoding: of the first 1,000 validation texts, and of all of the test.
+
+    Args:
+        optimizer: called with the parameters.
+        scheduler: called with the optimizer.
+        initializer: of the weights; torch's own when not given.
+        pictures: write reconstructions and interpolations at each validation.
     """
 
     batch_type = TextBatch
@@ -65,7 +72,19 @@ class TextAutoencoder(Writer):
     headline = "test/exact_match"
     writes_alone: ClassVar[bool] = False
 
-    decoder: CodeReader
+    decoder: CodeDecoder
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        scheduler: SchedulerCallable | None = None,
+        initializer: InitializerCallable | None = None,
+        pictures: bool = True,
+    ) -> None:
+        super().__init__(
+            optimizer=optimizer, scheduler=scheduler, pictures=pictures, initializer=initializer
+        )
+        self._shown: dict[int, list[int]] = {}  # ids of texts by their place
 
     # ---- what a model defines
 
@@ -161,7 +180,7 @@ class TextAutoencoder(Writer):
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics and the texts that are shown."""
         super().on_validation_epoch_start()
-        self._shown: dict[int, list[int]] = {}
+        self._shown = {}
 
     def validation_step(self, batch: Sequence[Any], _: int) -> None:
         """Score a batch; decode those of its texts that are among the first 1,000."""

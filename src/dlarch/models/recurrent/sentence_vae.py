@@ -117,7 +117,7 @@ class SentenceVAE(LatentText):
         posterior = self.posterior(tokens)
         fed = self._without_some_words(tokens[:, :-1])
         reconstruction = self.nats(tokens, posterior.code(noise), fed)
-        return Bound(reconstruction, gaussian_kl(*posterior))
+        return Bound(reconstruction, gaussian_kl(*posterior), posterior)
 
     def _without_some_words(self, tokens: Tensor) -> Tensor:
         """What the decoder is fed: in training a share of the words is unknown."""
