@@ -154,8 +154,8 @@ class LSTMAutoencoder(TextAutoencoder):
     own; (2) a linear layer makes the code, which the decoder reads at each step too; (3) a
     convolution before the encoder is an option; (4) Adam instead of gradient descent.
 
-    Expected: see docs/models/lstm_autoencoder.md, `dlarch fit --config
-    recipes/lstm_autoencoder.yaml`.
+    Expected: test/exact_match 1.000 on numbers in words (seed 1), `dlarch fit --config
+    recipes/lstm_autoencoder.yaml`; see docs/models/lstm_autoencoder.md.
 
     Args:
         vocab_size: number of token ids, V. Taken from the data when not given.
