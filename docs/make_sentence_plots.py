@@ -59,10 +59,11 @@ def draw_codes(folder: Path) -> None:
 def draw_collapse(folder: Path, names: list[str]) -> None:
     """A line for each run of a sweep: what the code tells, and the negative bound."""
     figure, (panels,) = grid(1, 2, 4.6, 3.2)
-    runs = sorted(path.parent for path in folder.rglob("metrics.json"))
-    order = names or [run.parent.name for run in runs]
-    for colour, name in zip(COLOURS, order, strict=False):
-        run = next(run for run in runs if run.parent.name == name)
+    runs = {  # a sweep has a folder for each setting
+        path.relative_to(folder).parts[0]: path.parent for path in folder.rglob("metrics.json")
+    }
+    for colour, name in zip(COLOURS, names or runs, strict=False):
+        run = runs[name]
         events = EventAccumulator(str(run / "logs")).Reload()
         for axes, tag in zip(panels, ("val/kl", "val/loss"), strict=True):
             points = [(event.step, event.value) for event in events.Scalars(tag)]
