@@ -11,6 +11,7 @@ from dlarch.tasks.closed_form import ClosedForm
 from dlarch.tasks.examples import training_batches
 from dlarch.tasks.language_model import LanguageModel
 from dlarch.tasks.moments import Moments
+from dlarch.tasks.sequence_regression import SequenceRegressor
 from dlarch.tasks.supervised import Prediction, Supervised
 from dlarch.tasks.teacher_forcing import TeacherForcing
 from dlarch.tasks.text_classification import TextClassifier
@@ -30,6 +31,7 @@ __all__ = [
     "OptimizerCallable",
     "Prediction",
     "SchedulerCallable",
+    "SequenceRegressor",
     "Supervised",
     "Task",
     "TeacherForcing",
