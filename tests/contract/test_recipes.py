@@ -119,6 +119,12 @@ def table_words(arguments, root: Path):
     return ["--data.source", str(path)]
 
 
+def sequence_words(arguments, root: Path):
+    """Options for 16 short sequences."""
+    length = ["--data.length", "12"]
+    return ["--data.train_size", "16", "--data.eval_size", "16", *length]
+
+
 def curve_words(arguments, root: Path):
     """Options for 20 points, of which two each are held out."""
     return ["--data.size", "20"]
@@ -145,6 +151,7 @@ LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
+LAYOUTS |= dict.fromkeys(("sine", "adding", "recall"), sequence_words)
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
@@ -152,11 +159,13 @@ IMAGES = {
     "Supervised": ("confusion",),
     "TextClassifier": ("confusion",),
     "LanguageModel": (),
+    "SequenceRegressor": ("predictions",),
     "ClosedForm": ("predictions",),
 }
 """Pictures that a task of each kind draws at a validation, whatever the model and the data."""
 
-SOMETIMES = {"attention/1", "attention/2", "attention/3", "attention", "curve"}
+SOMETIMES = {"attention/1", "attention/2", "attention/3", "attention", "curve", "forecast"}
+SOMETIMES |= {"gradients/through_time"}
 """Pictures that depend on the examples or on options of the model."""
 
 OURS = ("train/", "val/", "test/", "gradients/", "health/")
