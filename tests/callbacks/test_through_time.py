@@ -12,6 +12,7 @@ from dlarch.callbacks.through_time import (
     gradients_through_time,
     through_time_figure,
 )
+from dlarch.nn import StatesOfLayer, recurrent
 
 CELLS = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 
@@ -127,14 +128,10 @@ def test_looking_changes_nothing_and_leaves_nothing_behind(runs, tmp_path):
         weights.append([value.detach() for value in model.parameters()])
     for one, other in zip(*weights, strict=True):
         assert torch.equal(one, other)
-    from dlarch.nn import recurrent
-
     assert recurrent._watchers == []
 
 
 def test_a_step_that_fails_is_watched_no_longer(runs):
-    from dlarch.nn import recurrent
-
     class Broken(type(make())):
         def training_step(self, batch, _):
             raise RuntimeError("broken")
@@ -173,7 +170,13 @@ def test_the_figure_has_a_line_for_each_look_at_each_layer():
 
 
 def test_what_has_no_gradient_is_left_out():
-    from dlarch.nn import StatesOfLayer
-
     untouched = [torch.zeros(2, 3, requires_grad=True) for _ in range(3)]
     assert gradients_through_time([StatesOfLayer("_l0", untouched)]) == {}
+
+
+def test_gradients_whose_squares_would_be_nothing_are_told_apart():
+    states = [torch.zeros(1, 2, requires_grad=True) for _ in range(3)]
+    for state, size in zip(states, (0.0, 1e-30, 1.0), strict=True):
+        state.grad = torch.tensor([[3 * size, 4 * size]])
+    (norms,) = gradients_through_time([StatesOfLayer("_l0", states)]).values()
+    assert norms == pytest.approx([0.0, 5e-30, 5.0], rel=1e-5, abs=0.0)

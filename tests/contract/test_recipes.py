@@ -121,8 +121,12 @@ def table_words(arguments, root: Path):
 
 def sequence_words(arguments, root: Path):
     """Options for 16 short sequences."""
-    length = ["--data.length", "12"]
-    return ["--data.train_size", "16", "--data.eval_size", "16", *length]
+    return ["--data.train_size", "16", "--data.eval_size", "16", "--data.length", "12"]
+
+
+def wave_words(arguments, root: Path):
+    """The same, continued for as many steps."""
+    return [*sequence_words(arguments, root), "--data.eval_length", "24"]
 
 
 def curve_words(arguments, root: Path):
@@ -151,7 +155,7 @@ LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
-LAYOUTS |= dict.fromkeys(("sine", "adding", "recall"), sequence_words)
+LAYOUTS |= {"sine": wave_words, "adding": sequence_words, "recall": sequence_words}
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {

@@ -73,9 +73,14 @@ def gradients_through_time(watched: Sequence[WatchedStates]) -> dict[str, list[f
         name = f"layer {int(number) + 1}" + (", from the end" if backwards else "")
         while name in found:  # of another network of the model
             name += "'"
-        norms = [torch.linalg.vector_norm(each, dtype=torch.float32) for each in gradients]
-        found[name] = torch.stack(norms).tolist()
+        found[name] = torch.stack([_norm(each) for each in gradients]).tolist()
     return found
+
+
+def _norm(gradient: Tensor) -> Tensor:
+    """The L2 norm; also of numbers so small that their squares would be 0."""
+    largest = gradient.float().abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.linalg.vector_norm(gradient.float() / largest) * largest
 
 
 class GradientThroughTime(Callback):
