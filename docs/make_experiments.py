@@ -222,6 +222,8 @@ def by_task(lines: Lines) -> list[Sequence[str]]:
     return [
         *table,
         *((model, *(row.get(task, "") for task in tasks)) for model, row in rows.items()),
+    ]
+
 
 def lengths(lines: Lines) -> list[Sequence[str]]:
     """Errors of each task and cell by length."""
