@@ -175,7 +175,7 @@ def through_time_figure(first: ThroughTime, last: ThroughTime) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel("time step", fontsize=9, color=FAINT)
     axes.set_ylabel("gradient of the loss by the state", fontsize=9, color=FAINT)
-    axes.tick_params(labelsize=8, labelcolor=FAINT, color="#c3cdd8")
+    axes.tick_params(which="both", labelsize=8, labelcolor=FAINT, color="#c3cdd8")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     return figure
