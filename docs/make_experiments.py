@@ -225,7 +225,40 @@ def by_task(lines: Lines) -> list[Sequence[str]]:
     ]
 
 
+def lengths(lines: Lines) -> list[Sequence[str]]:
+    """Errors of each task and cell by length."""
+    steps = sorted({int(line["setting"].rpartition(" ")[2]) for line in lines})
+    table: list[Sequence[str]] = [
+        ("task, cell", *map(str, steps)),
+        ("---",) * (len(steps) + 1),
+    ]
+    rows: dict[str, dict[int, str]] = {}
+    for setting, runs in settings(lines).items():
+        name, _, length = setting.rpartition(", length ")
+        of_classes = all(run.get("test/accuracy") for run in runs)
+        error = percent(runs, "test/accuracy") + " %" if of_classes else mean(runs, "test/loss", 4)
+        rows.setdefault(name.replace("cell ", ""), {})[int(length)] = error
+    table += [(name, *(row.get(step, "") for step in steps)) for name, row in rows.items()]
+    return table
+
+
+def beginnings(lines: Lines) -> list[Sequence[str]]:
+    """Nats per character by how the recurrent matrix begins, for each nonlinearity."""
+    kinds = ("tanh", "relu")
+    found: dict[str, dict[str, str]] = {}
+    for setting, runs in settings(lines).items():
+        kind, _, start = setting.removeprefix("nonlinearity ").partition(", ")
+        found.setdefault(start, {})[kind] = mean(runs, "test/loss", 3)
+    return [
+        ("recurrent matrix begins", *kinds),
+        ("---",) * 3,
+        *((start, *(row.get(kind, "diverged") for kind in kinds)) for start, row in found.items()),
+    ]
+
+
 TABLES = {
+    "memory": lengths,
+    "recurrent_inits": beginnings,
     "multi30k_models": captions,
     "numbers": exact,
     "translators": by_task,

@@ -6,8 +6,9 @@ python docs/make_plots.py               writes images/DATA_*.png: of dates, numb
 python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and RECIPE_errors.png of a
                                         translator, RECIPE_confusion.png and, if there are any,
                                         RECIPE_mistakes.png and RECIPE_filters.png of a classifier
-                                        of images, and RECIPE_attention.png of what attends to
-                                        its source or to patches
+                                        of images, RECIPE_attention.png of what attends to
+                                        its source or to patches, and RECIPE_forecast.png of what
+                                        continues sequences
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import lightning as L  # noqa: N812
 import numpy as np
+import torch
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,6 +36,7 @@ from dlarch.callbacks.attention import attention_figure
 from dlarch.callbacks.classes import confusion_figure, mistakes_figure
 from dlarch.callbacks.features import MOST_FILTERS, filter_grid, first_filters
 from dlarch.callbacks.figures import figure_pixels
+from dlarch.callbacks.forecasts import forecast_figure
 from dlarch.callbacks.protocols import Mistake
 from dlarch.data.generators.dates import date_pairs, date_styles
 from dlarch.data.generators.number_words import number_pairs
@@ -206,6 +209,8 @@ def draw_run(run: str, images: Path) -> None:
     if hasattr(model, "translate"):
         draw_errors(score(model, data), options, images / f"{recipe}_errors.png")
         draw_alignment(model, data, images / f"{recipe}_attention.png")
+    elif hasattr(model, "forecasts"):
+        draw_forecasts(model, data, images / f"{recipe}_forecast.png")
     elif getattr(model, "classifies", False):
         draw_classes(model, data, images / recipe)
         if hasattr(model, "attention"):
@@ -373,6 +378,19 @@ def draw_attention(model: object, data: object, path: Path) -> None:
             axes.set_axis_off()
     save(figure, path)
     print(f"{path.stem}: largest weight {looked.max():.3f}, alike {1 / np.prod(patches):.3f}")
+
+
+# ---- a run of a model of sequences
+
+
+def draw_forecasts(model: object, data: object, path: Path) -> None:
+    """The first validation sequences, read in their first half and continued in the second."""
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.validate(model, data, verbose=False)
+    with torch.no_grad():
+        shown = model.forecasts(3)
+    if shown:
+        save(forecast_figure(shown), path)
 
 
 # ---- figures

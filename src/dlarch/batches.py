@@ -88,3 +88,17 @@ class TableBatch(NamedTuple):
     features: Tensor
     target: Tensor
     example: Tensor | None = None
+
+
+class SequenceBatch(NamedTuple):
+    """Sequences of numbers, of one length.
+
+    Attributes:
+        sequence: (B, T, F).
+        target: (B, O) numbers to say at the end of each sequence, or (B, T, O) after each step.
+        example: (B,) position of each sequence in its split, or None.
+    """
+
+    sequence: Tensor
+    target: Tensor
+    example: Tensor | None = None

@@ -119,6 +119,16 @@ def table_words(arguments, root: Path):
     return ["--data.source", str(path)]
 
 
+def sequence_words(arguments, root: Path):
+    """Options for 16 short sequences."""
+    return ["--data.train_size", "16", "--data.eval_size", "16", "--data.length", "12"]
+
+
+def wave_words(arguments, root: Path):
+    """The same, continued for as many steps."""
+    return [*sequence_words(arguments, root), "--data.eval_length", "24"]
+
+
 def curve_words(arguments, root: Path):
     """Options for 20 points, of which two each are held out."""
     return ["--data.size", "20"]
@@ -155,6 +165,7 @@ LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
 LAYOUTS |= {"labelled_text": text_words}
+LAYOUTS |= {"sine": wave_words, "adding": sequence_words, "recall": sequence_words}
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
@@ -164,11 +175,13 @@ IMAGES = {
     "LanguageModel": (),
     "TextAutoencoder": (),
     "LatentText": (),
+    "SequenceRegressor": ("predictions",),
     "ClosedForm": ("predictions",),
 }
 """Pictures that a task of each kind draws at a validation, whatever the model and the data."""
 
-SOMETIMES = {"attention/1", "attention/2", "attention/3", "attention", "curve"}
+SOMETIMES = {"attention/1", "attention/2", "attention/3", "attention", "curve", "forecast"}
+SOMETIMES |= {"gradients/through_time"}
 """Pictures that depend on the examples or on options of the model."""
 
 OURS = ("train/", "val/", "test/", "gradients/", "health/")

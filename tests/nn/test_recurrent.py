@@ -17,6 +17,7 @@ from dlarch.nn import (
     run_recurrent,
     step_from_gates,
     step_recurrent,
+    watch_states,
 )
 
 
@@ -225,3 +226,23 @@ def test_a_run_in_bfloat16_may_begin_from_a_state_in_float32(kind):
     with torch.autocast("cpu", torch.bfloat16):
         outputs, _ = run_recurrent(network, inputs, start=start)
     torch.testing.assert_close(outputs.float(), exact, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_watched_states_are_those_that_torch_returns(kind):
+    """The hidden states of all steps; of an LSTM the cells, of which torch returns the last."""
+    network = CELLS[kind](3, 4, 2, batch_first=True, bidirectional=True)
+    inputs = torch.randn(2, 6, 3)
+    with watch_states() as watched:
+        run_recurrent(network, inputs, backend="torch")
+    run_recurrent(network, inputs)  # no longer watched
+    assert [layer.name for layer in watched] == ["_l0", "_l0_reverse", "_l1", "_l1_reverse"]
+    outputs, last = network(inputs)
+    for place, layer in enumerate(watched):
+        assert len(layer.states) == 6
+        end = layer.states[0 if place % 2 else -1]
+        torch.testing.assert_close(end, (last[1] if kind == "lstm" else last)[place])
+    if kind != "lstm":
+        top = torch.stack([torch.cat(pair, dim=-1) for pair in zip(
+            watched[2].states, watched[3].states, strict=True)], dim=1)  # fmt: skip
+        torch.testing.assert_close(top, outputs)

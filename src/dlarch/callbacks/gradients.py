@@ -53,10 +53,11 @@ class GradientNorms(Callback):
         """Steps that each of the optimizers has done."""
         return trainer.global_step // len(trainer.optimizers)
 
-    def is_due(self, trainer: Trainer) -> bool:
+    @staticmethod
+    def is_due(trainer: Trainer) -> bool:
         """Whether the step that comes next is one to log, by this process."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not every or not trainer.optimizers or (self.step_of(trainer) + 1) % every:
+        if not every or not trainer.optimizers or (GradientNorms.step_of(trainer) + 1) % every:
             return False
         return bool(trainer.loggers) and trainer.is_global_zero
 

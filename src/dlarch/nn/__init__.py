@@ -21,13 +21,17 @@ from dlarch.nn.positions import LearnedPositions, SinusoidalPositions
 from dlarch.nn.recurrent import (
     CELLS,
     Backend,
+    RecurrentInit,
     RecurrentState,
+    StatesOfLayer,
     gru_update,
+    init_recurrence,
     lstm_update,
     rnn_update,
     run_recurrent,
     step_from_gates,
     step_recurrent,
+    watch_states,
 )
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
 
@@ -52,8 +56,10 @@ __all__ = [
     "OneHotLoss",
     "PseudoHuberLoss",
     "RMSELoss",
+    "RecurrentInit",
     "RecurrentState",
     "SinusoidalPositions",
+    "StatesOfLayer",
     "attention_weights",
     "cut_off",
     "default_initializer",
@@ -61,6 +67,7 @@ __all__ = [
     "gaussian_kl",
     "gru_update",
     "importance_nll",
+    "init_recurrence",
     "initialize",
     "last_layer",
     "layer_groups",
@@ -73,4 +80,5 @@ __all__ = [
     "step_from_gates",
     "step_recurrent",
     "units_before",
+    "watch_states",
 ]

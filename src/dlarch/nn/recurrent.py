@@ -8,6 +8,8 @@ can be used as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,6 +25,31 @@ CELLS: dict[str, type[Recurrent]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LS
 
 Backend = Literal["written", "torch"]
 """Who computes the steps: the lines written out here, or torch's own network."""
+
+RecurrentInit = Literal["torch", "identity", "orthogonal", "normal"]
+"""How the matrices by which a state meets the next one begin."""
+
+
+@torch.no_grad()
+def init_recurrence(network: Recurrent, how: RecurrentInit, std: float = 0.01) -> None:
+    """Draw the matrices U of all layers and directions anew, of each gate by itself.
+
+    Args:
+        network: whose U are the weights `weight_hh`.
+        how: as torch has drawn them, as the identity (1504.00941), as a random orthogonal matrix,
+            or normal.
+        std: deviation of normal ones.
+    """
+    begin = {
+        "torch": lambda _: None,
+        "identity": nn.init.eye_,
+        "orthogonal": nn.init.orthogonal_,
+        "normal": lambda weight: nn.init.normal_(weight, std=std),
+    }[how]
+    for name, weight in network.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in weight.split(network.hidden_size):
+                begin(gate)
 
 
 def rnn_update(gates: Tensor, nonlinearity: str = "tanh") -> Tensor:
@@ -93,6 +120,37 @@ class RecurrentState(NamedTuple):
     cell: Tensor | None
 
 
+class StatesOfLayer(NamedTuple):
+    """The states that a layer went through, as they were computed.
+
+    Attributes:
+        name: "_l0" for the first layer, "_l0_reverse" for the first that reads from the end.
+        states: of each step in the order of the inputs, (n, N), n being the sequences that have
+            the step; of an LSTM its cells, which are what it remembers by.
+    """
+
+    name: str
+    states: list[Tensor]
+
+
+_watchers: list[list[StatesOfLayer]] = []
+
+
+@contextmanager
+def watch_states() -> Iterator[list[StatesOfLayer]]:
+    """Gather the states that `run_recurrent` goes through, of all layers, in a list.
+
+    The steps are computed as written out here, since torch's own network keeps no states: the
+    gradient of a loss with respect to each can be asked for.
+    """
+    watched: list[StatesOfLayer] = []
+    _watchers.append(watched)
+    try:
+        yield watched
+    finally:
+        _watchers.remove(watched)
+
+
 def run_recurrent(
     network: Recurrent,
     inputs: Tensor,
@@ -123,7 +181,8 @@ def run_recurrent(
     given = None
     if start is not None:
         given = tuple(part.transpose(0, 1) for part in start if part is not None)
-    if (backend or ("torch" if inputs.is_cuda else "written")) == "torch":
+    backend = backend or ("torch" if inputs.is_cuda else "written")
+    if backend == "torch" and not _watchers:
         first = given if given is None or isinstance(network, nn.LSTM) else given[0]
         found, last = network(packed, first)
         states = last if isinstance(last, tuple) else (last,)
@@ -256,6 +315,7 @@ def _run_direction(
     begun = sizes[-1] if backward else sizes[0]
     state = tuple(part[:begun] for part in start)
     outputs: list[Tensor] = []
+    states: list[Tensor] = []
     ended: list[tuple[Tensor, ...]] = []
     order = range(len(sizes))
     for step in reversed(order) if backward else order:
@@ -269,7 +329,12 @@ def _run_direction(
         gates = F.linear(state[0], weight_hh, bias_hh)
         state = _updated(network, input_gates[step], gates, state)
         outputs.append(state[0])
+        if _watchers:
+            states.append(state[-1])
     if backward:
         outputs.reverse()
+        states.reverse()
+    for watched in _watchers:
+        watched.append(StatesOfLayer(name, states))
     lasts = zip(state, *reversed(ended), strict=True)
     return torch.cat(outputs), tuple(torch.cat(parts) for parts in lasts)

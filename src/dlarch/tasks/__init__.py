@@ -13,6 +13,7 @@ from dlarch.tasks.examples import training_batches
 from dlarch.tasks.language_model import LanguageModel
 from dlarch.tasks.latent_text import Bound, LatentText, Posterior
 from dlarch.tasks.moments import Moments
+from dlarch.tasks.sequence_regression import SequenceRegressor
 from dlarch.tasks.supervised import Prediction, Supervised
 from dlarch.tasks.teacher_forcing import TeacherForcing
 from dlarch.tasks.text_autoencoder import TextAutoencoder
@@ -38,6 +39,7 @@ __all__ = [
     "Prediction",
     "Schedule",
     "SchedulerCallable",
+    "SequenceRegressor",
     "Supervised",
     "Task",
     "TeacherForcing",

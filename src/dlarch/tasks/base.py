@@ -6,6 +6,7 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +25,7 @@ from dlarch.callbacks.resume import ExactResume
 from dlarch.compat.checkpoint_io import FORMAT
 from dlarch.compat.hooks import skip_idle_hooks
 from dlarch.errors import CheckpointError, MismatchError, NonFiniteLossError
-from dlarch.nn import Initializer, initialize
+from dlarch.nn import Initializer, StatesOfLayer, initialize, watch_states
 from dlarch.processing import Processor, processor_from_dict
 from dlarch.spec import DataSpec
 from dlarch.tasks import optimizers
@@ -115,6 +116,10 @@ class Task(BuiltFromFacts):
 
     def make_room(self, state_dict: dict[str, Any]) -> None:
         """Give tables that grow with what is learnt the sizes of those that are to be loaded."""
+
+    def watch_states(self) -> AbstractContextManager[list[StatesOfLayer]]:
+        """Gather the states that recurrent layers go through."""
+        return watch_states()
 
     def _build(self, facts: dict[str, Any]) -> None:
         super()._build(facts)

@@ -98,6 +98,11 @@ class Supervised(Task):
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs (B, ...) to logits (B, K) or numbers (B, O)."""
 
+    def answers(self, inputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
+        """The outputs in the shape in which they are compared with the targets."""
+        outputs: Tensor = self(inputs)
+        return outputs
+
     def penalty(self) -> Tensor | None:
         """What the weights themselves add to the loss."""
         return None
@@ -136,7 +141,7 @@ class Supervised(Task):
     def training_step(self, batch: Sequence[Any], _: int) -> Tensor:
         """Mean loss of the batch."""
         inputs, targets = batch[0], batch[1]
-        loss = self._loss(self(inputs), targets)
+        loss = self._loss(self.answers(inputs, targets), targets)
         penalty = self.penalty()
         if penalty is not None:
             loss = loss + penalty
@@ -218,7 +223,7 @@ class Supervised(Task):
 
     def _score(self, batch: Sequence[Any]) -> Tensor:
         inputs, targets = batch[0], batch[1]
-        outputs: Tensor = self(inputs).float()
+        outputs: Tensor = self.answers(inputs, targets).float()
         count = float(len(inputs))
         self._metrics["loss"].update(self._loss(outputs, targets).float() * count, count)
         if self.classifies:
@@ -241,6 +246,10 @@ class Supervised(Task):
         if self.classifies:
             names = self.class_names()
             return [names[label] for label in outputs.argmax(1).tolist()]
+        return self._as_text(outputs)
+
+    def _as_text(self, outputs: Tensor) -> list[str]:
+        """Numbers (B, O) in their own units, as they are printed."""
         rows = self.processor.decode(outputs) if self.processor is not None else outputs.tolist()
         return ["\t".join(f"{value:.6g}" for value in row) for row in rows]
 

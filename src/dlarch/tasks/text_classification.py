@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from dlarch.batches import TextBatch
 from dlarch.callbacks.classes import ConfusionMatrix
 from dlarch.callbacks.features import FeatureProjector
+from dlarch.callbacks.through_time import GradientThroughTime
 from dlarch.processing import LabelledTextProcessor
 from dlarch.spec import DataSpec
 from dlarch.tasks.examples import random_texts
@@ -50,5 +51,5 @@ class TextClassifier(Supervised):
         return outputs
 
     def pictures(self) -> list[Callback]:
-        """Confusion matrix and projector."""
-        return [ConfusionMatrix(), FeatureProjector()]
+        """Confusion matrix, projector, and the gradient by time step of a recurrent network."""
+        return [ConfusionMatrix(), FeatureProjector(), GradientThroughTime()]

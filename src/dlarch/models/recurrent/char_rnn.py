@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.nn import CELLS, Backend, RecurrentState, run_recurrent, step_recurrent
+from dlarch.nn import (
+    CELLS,
+    Backend,
+    RecurrentInit,
+    RecurrentState,
+    init_recurrence,
+    run_recurrent,
+    step_recurrent,
+)
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -78,7 +86,7 @@ class CharRNN(LanguageModel):
         condition_size: int = 16,
         dropout: float = 0.0,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
-        recurrent_init: Literal["torch", "identity", "orthogonal", "normal"] = "torch",
+        recurrent_init: RecurrentInit = "torch",
         recurrent_std: float = 0.01,
         cell_backend: Backend | None = None,
         loss: LossCallable = F.cross_entropy,
@@ -118,21 +126,7 @@ class CharRNN(LanguageModel):
             **of_cell,
         )
         self.output = nn.Linear(options.hidden_size, vocab_size)
-        self._begin_recurrence()
-
-    @torch.no_grad()
-    def _begin_recurrence(self) -> None:
-        """Draw the matrices U, of each gate by itself, as `recurrent_init` says."""
-        begin = {
-            "torch": lambda _: None,
-            "identity": nn.init.eye_,
-            "orthogonal": nn.init.orthogonal_,
-            "normal": lambda weight: nn.init.normal_(weight, std=self.hparams.recurrent_std),
-        }[self.hparams.recurrent_init]
-        for layer in range(self.hparams.layers):
-            weight = self.recurrent.get_parameter(f"weight_hh_l{layer}")
-            for gate in weight.split(self.hparams.hidden_size):
-                begin(gate)
+        init_recurrence(self.recurrent, options.recurrent_init, options.recurrent_std)
 
     def start(self, count: int) -> RecurrentState:
         """Zeros (B, 1, L, N)."""
