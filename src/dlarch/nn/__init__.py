@@ -16,6 +16,7 @@ from dlarch.nn.kneser_ney import KneserNey
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
+from dlarch.nn.pooling import masked_max, masked_mean
 from dlarch.nn.positions import LearnedPositions, SinusoidalPositions
 from dlarch.nn.recurrent import (
     CELLS,
@@ -64,6 +65,8 @@ __all__ = [
     "lstm_update",
     "make_activation",
     "make_basis",
+    "masked_max",
+    "masked_mean",
     "rnn_update",
     "run_recurrent",
     "step_from_gates",
