@@ -30,6 +30,7 @@ from dlarch.nn.recurrent import (
     step_recurrent,
 )
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
+from dlarch.nn.transformer import EncoderLayer, Residual, position_network
 
 __all__ = [
     "ACTIVATIONS",
@@ -40,6 +41,7 @@ __all__ = [
     "Basis",
     "Constant",
     "ElasticNet",
+    "EncoderLayer",
     "GaussianNoise",
     "Glorot",
     "He",
@@ -53,6 +55,7 @@ __all__ = [
     "PseudoHuberLoss",
     "RMSELoss",
     "RecurrentState",
+    "Residual",
     "SinusoidalPositions",
     "attention_weights",
     "cut_off",
@@ -67,6 +70,7 @@ __all__ = [
     "make_basis",
     "masked_max",
     "masked_mean",
+    "position_network",
     "rnn_update",
     "run_recurrent",
     "step_from_gates",

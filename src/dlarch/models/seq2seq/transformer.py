@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn, optim
@@ -14,11 +13,14 @@ from dlarch.decoding import PerSentence, map_tensors
 from dlarch.errors import MismatchError, OptionError
 from dlarch.nn import (
     Attended,
+    EncoderLayer,
     Glorot,
     LearnedPositions,
     MultiHeadAttention,
+    Residual,
     SinusoidalPositions,
     initialize,
+    position_network,
 )
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -66,33 +68,8 @@ class State(NamedTuple):
     seen: Tensor
 
 
-class Residual(nn.Module):
-    """Adds what a sublayer makes of its input to the input, with layer normalisation.
-
-    Args:
-        size: of a position, E.
-        dropout: share of what is added set to zero in training.
-        before: normalise the sublayer's input (pre-norm) instead of the sum (post-norm).
-    """
-
-    def __init__(self, size: int, dropout: float, before: bool) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
-        self.before = before
-
-    def enter(self, x: Tensor) -> Tensor:
-        """What the sublayer reads."""
-        return self.norm(x) if self.before else x
-
-    def leave(self, x: Tensor, found: Tensor) -> Tensor:
-        """What goes on, from the input and what the sublayer has found."""
-        x = x + self.dropout(found)
-        return x if self.before else self.norm(x)
-
-
-class Layer(nn.Module):
-    """Self-attention, in a decoder attention to the source, and a network at each position.
+class DecoderLayer(nn.Module):
+    """Self-attention to earlier positions, attention to the source, a network at each position.
 
     Args:
         size: of a position, E.
@@ -101,35 +78,22 @@ class Layer(nn.Module):
         dropout: share of what a sublayer adds, of the network's hidden units and of attention
             weights, set to zero in training.
         before: pre-norm instead of post-norm.
-        decoder: whether the layer also looks at the source.
     """
 
     def __init__(
-        self,
-        size: int,
-        heads: int,
-        feedforward_size: int,
-        dropout: float,
-        before: bool,
-        decoder: bool,
+        self, size: int, heads: int, feedforward_size: int, dropout: float, before: bool
     ) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(size, heads, dropout)
         self.around_attention = Residual(size, dropout, before)
-        if decoder:
-            self.cross = MultiHeadAttention(size, heads, dropout)
-            self.around_cross = Residual(size, dropout, before)
-        self.network = nn.Sequential(
-            nn.Linear(size, feedforward_size),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(feedforward_size, size),
-        )
+        self.cross = MultiHeadAttention(size, heads, dropout)
+        self.around_cross = Residual(size, dropout, before)
+        self.network = position_network(size, feedforward_size, dropout)
         self.around_network = Residual(size, dropout, before)
 
-    def attend(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Self-attention of positions (B, T, E), to real ones alone, or to earlier ones."""
-        found = self.attention(self.around_attention.enter(x), mask=mask, causal=causal)
+    def attend(self, x: Tensor) -> Tensor:
+        """Self-attention of positions (B, T, E), each to those up to it."""
+        found = self.attention(self.around_attention.enter(x), causal=True)
         return self.around_attention.leave(x, found.values)
 
     def attend_past(self, x: Tensor, past: Pair, seen: Tensor) -> tuple[Tensor, Pair]:
@@ -159,14 +123,6 @@ class Layer(nn.Module):
     def feed_forward(self, x: Tensor) -> Tensor:
         """The network at each position, (B, T, E)."""
         return self.around_network.leave(x, self.network(self.around_network.enter(x)))
-
-
-class Stack(nn.ModuleList):
-    """Layers, one after the other."""
-
-    def __iter__(self) -> Iterator[Layer]:
-        """The layers."""
-        return cast(Iterator[Layer], super().__iter__())
 
 
 @register_model("transformer", paper="1706.03762")
@@ -257,11 +213,9 @@ class Transformer(Translation):
             learned = options.positions
             return LearnedPositions(learned, size) if learned else SinusoidalPositions(size)
 
-        def stack(decoder: bool) -> Stack:
-            return Stack(
-                Layer(
-                    size, options.heads, options.feedforward_size, options.dropout, before, decoder
-                )
+        def stack(kind: type[EncoderLayer | DecoderLayer]) -> nn.ModuleList:
+            return nn.ModuleList(
+                kind(size, options.heads, options.feedforward_size, options.dropout, before)
                 for _ in range(options.layers)
             )
 
@@ -271,10 +225,10 @@ class Transformer(Translation):
         self.dropout = nn.Dropout(options.dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, size, padding_idx=PAD)
         self.source_positions = positions()
-        self.encoder, self.encoder_norm = stack(decoder=False), last_norm()
+        self.encoder, self.encoder_norm = stack(EncoderLayer), last_norm()
         self.target_embedding = nn.Embedding(target_vocab_size, size, padding_idx=PAD)
         self.target_positions = positions()
-        self.decoder, self.decoder_norm = stack(decoder=True), last_norm()
+        self.decoder, self.decoder_norm = stack(DecoderLayer), last_norm()
         self.output = nn.Linear(size, target_vocab_size)
         initialize(self, Glorot())
         for embedding in (self.source_embedding, self.target_embedding):
@@ -301,7 +255,7 @@ class Transformer(Translation):
         x = self.source_embedding(source) * math.sqrt(self.hparams.hidden_size)
         x = self.dropout(self.source_positions(x))
         for layer in self.encoder:
-            x = layer.feed_forward(layer.attend(x, mask=mask))
+            x = layer(x, mask).values
         x = self.encoder_norm(x)
         pairs = (layer.cross.keys_and_values(x) for layer in self.decoder)
         # Whole in memory, for the many steps that look at them.
@@ -326,7 +280,7 @@ class Transformer(Translation):
         maps: list[Tensor] = []
         # Padding stands at the end, where earlier positions do not look.
         for layer, source in zip(self.decoder, memory.source, strict=True):
-            x = layer.attend(x, causal=True)
+            x = layer.attend(x)
             x, weights = layer.attend_source(x, source, memory.mask, with_attention)
             x = layer.feed_forward(x)
             maps += [] if weights is None else [weights]
