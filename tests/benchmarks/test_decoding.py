@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from dlarch.models.seq2seq.transformer import DecoderLayer, Transformer
-from dlarch.nn import MultiHeadAttention
+from dlarch.nn import EncoderLayer, MultiHeadAttention
 from dlarch.processing.translation import pad
 from dlarch.spec import BOS, EOS, PAD
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from dlarch.models.seq2seq.conv_seq2seq import ConvSeq2Seq
 from dlarch.models.seq2seq.transformer import DecoderLayer, Transformer
-from dlarch.nn import MultiHeadAttention
+from dlarch.nn import EncoderLayer, MultiHeadAttention
 from dlarch.spec import PAD
 
 

@@ -13,8 +13,8 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
         x: one vector per position.
         mask: (B, T), True on real positions, of which each row has one at least.
     """
-    weights = mask.to(x.dtype)
-    return (weights[:, None] @ x)[:, 0] / weights.sum(1, keepdim=True)
+    total = (mask[:, None].to(x.dtype) @ x)[:, 0]
+    return total / mask.sum(1, keepdim=True)
 
 
 def masked_max(x: Tensor, mask: Tensor) -> Tensor:

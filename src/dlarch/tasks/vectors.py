@@ -21,6 +21,8 @@ class WordEmbedding(nn.Embedding):
         embedding_size: E.
         vectors: file of pretrained vectors that a fit starts from, see `start_from_vectors`.
         freeze: whether the embeddings stay as they are at the start.
+        spread: draw the first values from -spread to spread; from torch's own normal distribution
+            of deviation 1 when not given.
     """
 
     filled: torch.Tensor
@@ -31,8 +33,12 @@ class WordEmbedding(nn.Embedding):
         embedding_size: int,
         vectors: str | None = None,
         freeze: bool = False,
+        spread: float | None = None,
     ) -> None:
         super().__init__(vocab_size, embedding_size, padding_idx=PAD)
+        if spread is not None:
+            nn.init.uniform_(self.weight, -spread, spread)
+            nn.init.zeros_(self.weight[PAD])
         self.vectors = vectors
         self.weight.requires_grad_(not freeze)
         if vectors is not None:  # travels with the weights, so that the file is read only once

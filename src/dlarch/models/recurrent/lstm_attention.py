@@ -15,9 +15,8 @@ from dlarch.tasks import (
     OptimizerCallable,
     SchedulerCallable,
     TextClassifier,
-    WordEmbedding,
-    start_from_vectors,
 )
+from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
 
 
 class AttentionPooling(nn.Module):
@@ -34,7 +33,7 @@ class AttentionPooling(nn.Module):
         self.question = nn.Linear(attention_size, 1, bias=False)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Weights (B, T) of states (B, T, N); they add up to 1, and are 0 where the mask is False."""
+        """Weights (B, T) of states (B, T, N); they add up to 1, and are 0 outside the mask."""
         energies = self.question(self.key(states).tanh())[..., 0]
         return energies.masked_fill(~mask, -torch.inf).softmax(-1)
 
@@ -115,10 +114,8 @@ class LSTMAttention(TextClassifier):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         self.embedding = WordEmbedding(
-            vocab_size, options.embedding_size, options.vectors, options.freeze
+            vocab_size, options.embedding_size, options.vectors, options.freeze, spread=0.05
         )
-        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        nn.init.zeros_(self.embedding.weight[PAD])
         self.dropout = nn.Dropout(options.dropout)
         self.recurrent = nn.LSTM(
             options.embedding_size,

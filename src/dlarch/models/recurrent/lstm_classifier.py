@@ -16,9 +16,8 @@ from dlarch.tasks import (
     OptimizerCallable,
     SchedulerCallable,
     TextClassifier,
-    WordEmbedding,
-    start_from_vectors,
 )
+from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
 
 
 @register_model("lstm_classifier")
@@ -106,10 +105,8 @@ class LSTMClassifier(TextClassifier):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         self.embedding = WordEmbedding(
-            vocab_size, options.embedding_size, options.vectors, options.freeze
+            vocab_size, options.embedding_size, options.vectors, options.freeze, spread=0.05
         )
-        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        nn.init.zeros_(self.embedding.weight[PAD])
         self.dropout = nn.Dropout(options.dropout)
         self.recurrent = nn.LSTM(
             options.embedding_size,

@@ -19,6 +19,7 @@ from dlarch.tasks import (
     SchedulerCallable,
     TextClassifier,
 )
+from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
 
 BLOCK = 4
 """Neighbouring positions of which the recurrent layer reads the maximum."""
@@ -44,9 +45,9 @@ class TextCNN(TextClassifier):
     Shapes: tokens (B, T) -> embeddings (B, T, E) -> scores (B, T, C) of all C filters -> maxima
     (B, C) -> logits (B, K).
 
-    Differences from the paper: (1) embeddings are learned, or one table of vectors is adapted: no
-    second, frozen channel; (2) AdamW or Adam instead of Adadelta with bounded norms; (3) the words
-    have dropout too; (4) a recurrent layer is an option.
+    Differences from the paper: (1) one table of embeddings, random or pretrained, adapted or
+    frozen, no two of them side by side; (2) AdamW or Adam instead of Adadelta with bounded norms;
+    (3) the words have dropout too; (4) a recurrent layer is an option.
 
     Expected: see docs/models/text_cnn.md, `dlarch fit --config recipes/text_cnn.yaml`.
 
@@ -58,6 +59,8 @@ class TextCNN(TextClassifier):
         filters: number of each width.
         recurrent_size: units, in each direction, of an LSTM that reads what was found where; 0
             takes the maximum over the text.
+        vectors: file of pretrained word vectors that training starts from; random when not given.
+        freeze: leave the embeddings as they are.
         dropout: share of embeddings, and of the linear layer's inputs, set to zero in training.
         loss: called with logits (B, K) and labels (B,); cross-entropy when not given.
         optimizer: called with the parameters.
@@ -74,6 +77,8 @@ class TextCNN(TextClassifier):
         widths: Sequence[int] = (3, 4, 5),
         filters: int = 100,
         recurrent_size: int = 0,
+        vectors: str | None = None,
+        freeze: bool = False,
         dropout: float = 0.5,
         loss: LossCallable | None = None,
         optimizer: OptimizerCallable = lambda parameters: optim.Adam(parameters, lr=1e-3),
@@ -97,9 +102,9 @@ class TextCNN(TextClassifier):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         size, units = options.embedding_size, options.recurrent_size
-        self.embedding = nn.Embedding(vocab_size, size, padding_idx=PAD)
-        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        nn.init.zeros_(self.embedding.weight[PAD])
+        self.embedding = WordEmbedding(
+            vocab_size, size, options.vectors, options.freeze, spread=0.05
+        )
         self.dropout = nn.Dropout(options.dropout)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(size, options.filters, width) for width in options.widths
@@ -109,6 +114,11 @@ class TextCNN(TextClassifier):
             self.recurrent = nn.LSTM(features, units, batch_first=True, bidirectional=True)
             features = 2 * units
         self.output = nn.Linear(features, num_classes)
+
+    def on_fit_start(self) -> None:
+        """Start from pretrained vectors, if there are any."""
+        super().on_fit_start()
+        start_from_vectors(self)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to logits (B, K)."""
