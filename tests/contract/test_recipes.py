@@ -141,10 +141,16 @@ def name_words(arguments, root: Path):
     return ["--data.train_size", "16"]
 
 
+def text_words(arguments, root: Path):
+    """Options for 16 texts, which are generated or there."""
+    return ["--data.train_size", "16"]
+
+
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
+LAYOUTS |= dict.fromkeys(("labelled_text", "imdb"), text_words)
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
@@ -253,6 +259,8 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
         batch = subject.example()[1]
         attends = subject.make().attention_maps(batch.source, batch.target) is not None
         expected |= {"attention/0"} if attends else set()
+    if task == "TextClassifier":
+        expected |= {"attention/0"} if hasattr(model, "word_weights") else set()
     if task == "Supervised" and not numbers:
         images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
         expected |= {"mistakes"} if images else set()  # rows of a table are not drawn

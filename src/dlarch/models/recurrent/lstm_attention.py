@@ -34,11 +34,11 @@ class AttentionPooling(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Weights (B, T) of states (B, T, N); they add up to 1, and are 0 outside the mask."""
-        energies = self.question(self.key(states).tanh())[..., 0]
+        energies: Tensor = self.question(self.key(states).tanh())[..., 0]
         return energies.masked_fill(~mask, -torch.inf).softmax(-1)
 
 
-@register_model("lstm_attention", paper="N16-1174")
+@register_model("lstm_attention")
 class LSTMAttention(TextClassifier):
     r"""Read a text in both directions, and weigh what was read at each word for the decision.
 
@@ -125,7 +125,7 @@ class LSTMAttention(TextClassifier):
             bidirectional=True,
             dropout=options.dropout if options.layers > 1 else 0.0,
         )
-        self.weigh = AttentionPooling(2 * options.hidden_size, options.attention_size)
+        self.weigh_states = AttentionPooling(2 * options.hidden_size, options.attention_size)
         self.output = nn.Linear(2 * options.hidden_size, num_classes)
 
     def on_fit_start(self) -> None:
@@ -153,4 +153,4 @@ class LSTMAttention(TextClassifier):
             mask,
             backend=self.hparams.cell_backend,
         )
-        return states, self.weigh(states, mask)
+        return states, self.weigh_states(states, mask)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn, optim
@@ -125,6 +126,14 @@ class DecoderLayer(nn.Module):
         return self.around_network.leave(x, self.network(self.around_network.enter(x)))
 
 
+class Decoder(nn.ModuleList):
+    """Layers, one after the other."""
+
+    def __iter__(self) -> Iterator[DecoderLayer]:
+        """The layers."""
+        return cast(Iterator[DecoderLayer], super().__iter__())
+
+
 @register_model("transformer", paper="1706.03762")
 class Transformer(Translation):
     r"""Let every position look at all others, layer by layer, instead of reading in order.
@@ -213,11 +222,7 @@ class Transformer(Translation):
             learned = options.positions
             return LearnedPositions(learned, size) if learned else SinusoidalPositions(size)
 
-        def stack(kind: type[EncoderLayer | DecoderLayer]) -> nn.ModuleList:
-            return nn.ModuleList(
-                kind(size, options.heads, options.feedforward_size, options.dropout, before)
-                for _ in range(options.layers)
-            )
+        sizes = (size, options.heads, options.feedforward_size, options.dropout, before)
 
         def last_norm() -> nn.Module:
             return nn.LayerNorm(size) if before else nn.Identity()
@@ -225,10 +230,12 @@ class Transformer(Translation):
         self.dropout = nn.Dropout(options.dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, size, padding_idx=PAD)
         self.source_positions = positions()
-        self.encoder, self.encoder_norm = stack(EncoderLayer), last_norm()
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(options.layers))
+        self.encoder_norm = last_norm()
         self.target_embedding = nn.Embedding(target_vocab_size, size, padding_idx=PAD)
         self.target_positions = positions()
-        self.decoder, self.decoder_norm = stack(DecoderLayer), last_norm()
+        self.decoder = Decoder(DecoderLayer(*sizes) for _ in range(options.layers))
+        self.decoder_norm = last_norm()
         self.output = nn.Linear(size, target_vocab_size)
         initialize(self, Glorot())
         for embedding in (self.source_embedding, self.target_embedding):
