@@ -27,6 +27,9 @@ ROW = 96
 MAX_PIECES = 500
 """Pieces that are drawn; of a longer text the beginning, and the picture says so."""
 
+CONTRAST = 3.0
+"""Times an equal share that the darkest colour stands for at least."""
+
 DARK = 0.55
 """Share of the largest weight from which on a colour is so dark that light letters are read."""
 
@@ -34,8 +37,8 @@ DARK = 0.55
 def weighed_figure(sample: WeighedText) -> Figure:
     """Draw a text in rows, the background of each piece the darker the more weight it has.
 
-    The largest weight of the text has the darkest colour; the heading says which weight that is.
-    Neither pyplot nor any random state is touched.
+    The darkest colour is that of the largest weight, which the heading names; but of `CONTRAST`
+    times an equal share where no weight is so large, so that equal weights are pale. Neither pyplot nor any random state is touched.
 
     Raises:
         ValueError: when there is not one weight for each piece.
@@ -47,7 +50,7 @@ def weighed_figure(sample: WeighedText) -> Figure:
         )
     pieces = [_one_line(piece) for piece in sample.pieces[:MAX_PIECES]]
     places = list(_places(pieces))
-    largest = max(sample.weights)
+    darkest = max(*sample.weights, min(1.0, CONTRAST / len(sample.weights)))
     height = LINE * (places[-1][0] + 2.6)
     width = CHARACTER * (ROW + 2)
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
@@ -55,10 +58,10 @@ def weighed_figure(sample: WeighedText) -> Figure:
     axes.set_axis_off()
     axes.set(xlim=(-CHARACTER, width - CHARACTER), ylim=(height, 0), autoscale_on=False)
     style: dict[str, Any] = {"fontsize": FONT_SIZE, "parse_math": False, "va": "center_baseline"}
-    axes.text(0, LINE * 0.8, _heading(sample, largest), color=FAINT, gid="heading", **style)
+    axes.text(0, LINE * 0.8, _heading(sample, darkest), color=FAINT, gid="heading", **style)
     boxes, colours = [], []
     for piece, weight, (row, column) in zip(pieces, sample.weights, places, strict=False):
-        share = weight / largest if largest > 0 else 0.0
+        share = weight / darkest
         top = LINE * (row + 1.6)
         boxes.append(Rectangle((CHARACTER * column, top), CHARACTER * _width(piece), LINE * 0.94))
         colours.append(COLOURS(share))
@@ -71,12 +74,12 @@ def weighed_figure(sample: WeighedText) -> Figure:
     return figure
 
 
-def _heading(sample: WeighedText, largest: float) -> str:
+def _heading(sample: WeighedText, darkest: float) -> str:
     right = sample.predicted == sample.label
     found = f"{'✓' if right else '✗'} {sample.predicted} ({sample.probability:.2f})"
     found += "" if right else f", is {sample.label}"
     cut = len(sample.pieces) - MAX_PIECES
-    return f"{found} · darkest: {largest:.3f}" + (f" · {cut} pieces more" if cut > 0 else "")
+    return f"{found} · darkest: {darkest:.3f}" + (f" · {cut} pieces more" if cut > 0 else "")
 
 
 def _one_line(piece: str) -> str:
