@@ -38,7 +38,8 @@ def weighed_figure(sample: WeighedText) -> Figure:
     """Draw a text in rows, the background of each piece the darker the more weight it has.
 
     The darkest colour is that of the largest weight, which the heading names; but of `CONTRAST`
-    times an equal share where no weight is so large, so that equal weights are pale. Neither pyplot nor any random state is touched.
+    times an equal share where no weight is so large, so that equal weights are pale.
+    Neither pyplot nor any random state is touched.
 
     Raises:
         ValueError: when there is not one weight for each piece.

@@ -46,8 +46,8 @@ class LSTMClassifier(TextClassifier):
     Differences from the paper: (1) forget gates (Gers et al., 2000), two directions and Adam, as
     everywhere today; (2) pooling, dropout, pretrained vectors and several layers are options.
 
-    Expected: see docs/models/lstm_classifier.md, `dlarch fit --config
-    recipes/lstm_classifier.yaml`.
+    Expected: test/accuracy 1.0 on numbers in words (seed 1), `dlarch fit --config
+    recipes/lstm_classifier.yaml`; see docs/models/lstm_classifier.md.
 
     Args:
         vocab_size: number of token ids. Taken from the data when not given.

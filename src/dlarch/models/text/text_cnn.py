@@ -49,7 +49,8 @@ class TextCNN(TextClassifier):
     frozen, no two of them side by side; (2) AdamW or Adam instead of Adadelta with bounded norms;
     (3) the words have dropout too; (4) a recurrent layer is an option.
 
-    Expected: see docs/models/text_cnn.md, `dlarch fit --config recipes/text_cnn.yaml`.
+    Expected: test/accuracy 0.8927 on IMDB (seed 1), `dlarch fit --config
+    recipes/text_cnn_imdb.yaml`; see docs/models/text_cnn.md.
 
     Args:
         vocab_size: number of token ids. Taken from the data when not given.
