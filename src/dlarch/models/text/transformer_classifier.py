@@ -43,8 +43,8 @@ class TransformerClassifier(TextClassifier):
     by default; (3) 2 layers of 128 by default; (4) dropout also on attention weights and hidden
     units.
 
-    Expected: see docs/models/transformer_classifier.md,
-    `dlarch fit --config recipes/transformer_classifier.yaml`.
+    Expected: test/accuracy 0.986 on numbers in words (seed 1), `dlarch fit --config
+    recipes/transformer_classifier.yaml`; see docs/models/transformer_classifier.md.
 
     Args:
         vocab_size: number of token ids. Taken from the data when not given.
