@@ -7,8 +7,8 @@ python docs/make_plots.py --run RUN     writes images/RECIPE_curves.png, and REC
                                         translator, RECIPE_confusion.png and, if there are any,
                                         RECIPE_mistakes.png and RECIPE_filters.png of a classifier
                                         of images, RECIPE_attention.png of what attends to
-                                        its source or to patches, and RECIPE_forecast.png of what
-                                        continues sequences
+                                        its source, to patches or to words, and
+                                        RECIPE_forecast.png of what continues sequences
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from dlarch.callbacks.classes import confusion_figure, mistakes_figure
 from dlarch.callbacks.features import MOST_FILTERS, filter_grid, first_filters
 from dlarch.callbacks.figures import figure_pixels
 from dlarch.callbacks.forecasts import forecast_figure
-from dlarch.callbacks.protocols import Mistake
+from dlarch.callbacks.protocols import Mistake, WeighedText
+from dlarch.callbacks.weighed_texts import weighed_figure
 from dlarch.data.generators.dates import date_pairs, date_styles
 from dlarch.data.generators.number_words import number_pairs
 from dlarch.data.pairs import open_pairs
@@ -213,6 +214,8 @@ def draw_run(run: str, images: Path) -> None:
         draw_forecasts(model, data, images / f"{recipe}_forecast.png")
     elif getattr(model, "classifies", False):
         draw_classes(model, data, images / recipe)
+        if hasattr(model, "word_weights"):
+            draw_weights(model, data, images / f"{recipe}_attention.png")
         if hasattr(model, "attention"):
             draw_attention(model, data, images / f"{recipe}_attention.png")
     curves = folder / "learning_curves.png"  # drawn when the fit ended
@@ -325,6 +328,23 @@ def draw_classes(model: object, data: object, stem: Path) -> None:
         path = stem.with_name(f"{stem.name}_filters.png")
         Image.fromarray(filter_grid(filters[:MOST_FILTERS].numpy())).save(path)
         print(path)
+
+
+def draw_weights(model: object, data: object, path: Path) -> None:
+    """The first test text of each class, with how much the model looked at each token."""
+    stored, names = data.dataset("test"), model.class_names()
+    rows = [int(np.flatnonzero(stored.labels == label)[0]) for label in range(len(names))]
+    texts = [stored.texts[row] for row in rows]
+    drawn = []
+    for label, words, (best,) in zip(names, model.weigh(texts), model.classify(texts), strict=True):
+        pieces, weights = [word for word, _ in words], [weight for _, weight in words]
+        drawn.append(
+            figure_pixels(
+                weighed_figure(WeighedText(pieces, weights, label, best.name, best.probability))
+            )
+        )
+    Image.fromarray(np.concatenate(drawn)).save(path)
+    print(path)
 
 
 def judge(model: object, data: object) -> tuple[NDArray[np.int64], list[Mistake]]:

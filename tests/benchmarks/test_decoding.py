@@ -24,8 +24,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlarch.models.seq2seq.transformer import Layer, Transformer
-from dlarch.nn import MultiHeadAttention
+from dlarch.models.seq2seq.transformer import DecoderLayer, Transformer
+from dlarch.nn import EncoderLayer, MultiHeadAttention
 from dlarch.processing.translation import pad
 from dlarch.spec import BOS, EOS, PAD
 
@@ -102,7 +102,7 @@ def copy_side(theirs: nn.Module, ours: Transformer, side: str) -> None:
         theirs.layer_norm.load_state_dict(getattr(ours, f"{side}_norm").state_dict())
 
 
-def copy_layer(theirs: nn.Module, ours: Layer) -> None:
+def copy_layer(theirs: nn.Module, ours: EncoderLayer | DecoderLayer) -> None:
     """Take over the weights of a layer."""
     copy_attention(theirs.self_attn, ours.attention)
     pairs = [

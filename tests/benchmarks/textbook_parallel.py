@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.models.seq2seq.conv_seq2seq import ConvSeq2Seq
-from dlarch.models.seq2seq.transformer import Layer, Transformer
-from dlarch.nn import MultiHeadAttention
+from dlarch.models.seq2seq.transformer import DecoderLayer, Transformer
+from dlarch.nn import EncoderLayer, MultiHeadAttention
 from dlarch.spec import PAD
 
 
@@ -117,7 +117,7 @@ class TextbookAttention(nn.Module):
 class TextbookLayer(nn.Module):
     """A layer of encoder or decoder, with layer normalisation before or after."""
 
-    def __init__(self, ours: Layer) -> None:
+    def __init__(self, ours: EncoderLayer | DecoderLayer) -> None:
         super().__init__()
         self.before = ours.around_network.before
         around = [ours.around_attention, ours.around_network]

@@ -81,3 +81,17 @@ def test_texts_are_classified_as_the_method_does(cli, here):
         assert line[1::2] == [first.name, second.name]
         assert float(line[2]) == pytest.approx(first.probability, abs=1e-4)
     assert "Text 1 is empty" in cli(f"classify {fitted.run.folder} ' '").complaint
+
+
+def test_the_weight_of_each_word_is_printed(cli, here):
+    words = "--data labelled_text --data.train_size 300 --data.tokens words --model.hidden_size 8"
+    words += " --model.pictures false --trainer.max_epochs 1"
+    run = cli(f"fit --model lstm_attention {words}").run
+    outcome = cli(f"classify {run.folder} SEVEN eleventyone")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert [line.split("\t")[0] for line in lines[::2]] == ["SEVEN", "eleventyone"]
+    for line, word in zip(lines[1::2], ("seven", "eleventyone"), strict=True):
+        pairs = [part.split(" ") for part in line.strip().split("  ")]
+        assert [pair[0] for pair in pairs] == ["<bos>", word, "<eos>"]
+        assert sum(float(pair[1]) for pair in pairs) == pytest.approx(1.0, abs=2e-4)

@@ -38,6 +38,13 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
     ("char_rnn", "cell_backend"): "gives the same, as tests/nn/test_recurrent.py shows",
     ("rnn_classifier", "cell_backend"): "gives the same, as tests/nn/test_recurrent.py shows",
     ("sentence_vae", "overfit"): "four texts cost log 4 nats each, as its own tests show",
+    ("lstm_classifier", "paper"): "Hochreiter and Schmidhuber (1997) is not on arXiv",
+    ("lstm_attention", "paper"): "Yang et al. (2016) is not on arXiv",
+    ("lstm_classifier", "cell_backend"): "gives the same, as tests/nn/test_recurrent.py shows",
+    ("lstm_attention", "cell_backend"): "gives the same, as tests/nn/test_recurrent.py shows",
+    ("text_cnn", "vectors"): "needs a file of vectors; tests/tasks/test_vectors.py has one",
+    ("lstm_classifier", "vectors"): "needs a file of vectors; tests/tasks/test_vectors.py has one",
+    ("lstm_attention", "vectors"): "needs a file of vectors; tests/tasks/test_vectors.py has one",
     ("finetune", "weights"): "needs a download; tests/models/vision/test_finetune.py has a file",
     ("linear_regression", "paper"): "Gauss (1809) is not on arXiv",
     ("bayesian_linear_regression", "paper"): "MacKay (1992) is not on arXiv",
@@ -49,7 +56,7 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
 }
 """(model or data module, test or argument) to the reason why it is left out there."""
 
-COUNTS = {"models": 24, "data": 16, "exemptions": 19}
+COUNTS = {"models": 28, "data": 16, "exemptions": 26}
 """What is registered; raised with each model, so that none is lost unseen."""
 
 SMALL_DATA: dict[str, dict[str, Any]] = {

@@ -52,7 +52,7 @@ def translation_words(arguments, root: Path):
     # Untrained models write until they are stopped: few sentences are enough.
     few = ["--trainer.limit_val_batches", "2", "--trainer.limit_test_batches", "1"]
     if source in GENERATORS:
-        fixed = source == "number_words"  # of its 500 batches one is an epoch
+        fixed = "/" not in source  # of its 500 batches one is an epoch
         size = ["--trainer.limit_train_batches", "0.002"] if fixed else ["--data.train_size", "16"]
         return [*size, *few]
     languages = [arguments.get("source_language", "fr"), arguments.get("target_language", "en")]
@@ -154,7 +154,7 @@ def name_words(arguments, root: Path):
 def text_words(arguments, root: Path):
     """Options for 16 numbers in words, or 16 sentences of one side of pairs."""
     source = arguments.get("source", "number_words")
-    if source == "number_words":
+    if "/" not in source:
         return ["--data.train_size", "16"]
     sides = {"source_language": "de", "target_language": arguments["text_column"]}
     return translation_words({"source": source, **sides}, root)
@@ -164,8 +164,8 @@ LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
-LAYOUTS |= {"labelled_text": text_words}
 LAYOUTS |= {"sine": wave_words, "adding": sequence_words, "recall": sequence_words}
+LAYOUTS |= dict.fromkeys(("labelled_text", "imdb"), text_words)
 """Data module to what writes its examples and gives the options for them."""
 
 IMAGES = {
@@ -282,6 +282,8 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
         shown = {"samples/reconstructions", "samples/interpolations"}
         shown |= {"samples/texts"} if task == "LatentText" else set()
         assert shown <= {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
+    if task == "TextClassifier":
+        expected |= {"attention/0"} if hasattr(model, "word_weights") else set()
     if task == "Supervised" and not numbers:
         images = data_info(settings(recipe)[0]).load().batch_type is ImageBatch
         expected |= {"mistakes"} if images else set()  # rows of a table are not drawn

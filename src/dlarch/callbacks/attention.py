@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from dlarch.callbacks.figures import FAINT, INK, figure_pixels
+from dlarch.callbacks.figures import FAINT, INK, figure_pixels, monospaced
 from dlarch.callbacks.protocols import (
     TranslationSample,
     shows,
@@ -95,7 +93,9 @@ def attention_figure(sample: TranslationSample) -> Figure:
     page.text(LINE * 0.7, top, "← produced", rotation=90, va="top", ha="center", color=FAINT)
     room = int((page_width - left) / CHARACTER)
     note = note if len(note) <= room else note[: room - 1] + "…"
-    page.text(left, bottom + LINE * 0.9, note, va="center", color=INK, family=_fonts(), gid="note")
+    page.text(
+        left, bottom + LINE * 0.9, note, va="center", color=INK, family=monospaced(), gid="note"
+    )
     page.scale(right + 0.18, top, min(cell * height, 2.0))
     page.rule()
     return page.figure
@@ -137,7 +137,7 @@ class _Page:
             upright = 90 if len(label) > (1 if words else 2) else 0
             self.text(
                 x + cell * (place + 0.5), y - 0.04, label, rotation=upright, ha="center",
-                va="bottom", fontsize=size, family=_fonts(), color=INK, gid="source",
+                va="bottom", fontsize=size, family=monospaced(), color=INK, gid="source",
             )  # fmt: skip
 
     def labels_beside(
@@ -147,7 +147,7 @@ class _Page:
         for place, label in enumerate(labels):
             self.text(
                 x - 0.04, y + cell * (place + 0.5), label, ha="right", va="center_baseline",
-                fontsize=size, family=_fonts(), color=INK, gid="target",
+                fontsize=size, family=monospaced(), color=INK, gid="target",
             )  # fmt: skip
 
     def scale(self, x: float, y: float, height: float) -> None:
@@ -200,14 +200,6 @@ def _note(sample: TranslationSample, height: int, width: int) -> str:
         if shown < len(tokens):
             note = f"first {shown} of {len(tokens)} {name} tokens · {note}"
     return note
-
-
-@cache
-def _fonts() -> list[str]:
-    """Monospaced, with what this machine has for scripts that the first font lacks."""
-    further = ("Noto Sans Mono CJK JP", "Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic")
-    installed = {font.name for font in fontManager.ttflist}
-    return ["DejaVu Sans Mono", "DejaVu Sans", *(name for name in further if name in installed)]
 
 
 class AttentionMaps(Callback):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from numpy.typing import NDArray
 
 INK, FAINT = "#1b2733", "#6b7a89"
@@ -20,3 +22,11 @@ def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box is shown instead
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+@cache
+def monospaced() -> list[str]:
+    """Monospaced fonts, with what this machine has for scripts that the first one lacks."""
+    further = ("Noto Sans Mono CJK JP", "Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic")
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans Mono", "DejaVu Sans", *(name for name in further if name in installed)]

@@ -45,6 +45,25 @@ class TranslationSample:
 
 
 @dataclass(frozen=True)
+class WeighedText:
+    """A validation text, what the model takes it for, and how much it looked at each piece.
+
+    Attributes:
+        pieces: the text as the model reads it, so that it can be written by joining them.
+        weights: of each piece; they add up to 1.
+        label: its class.
+        predicted: the class that it was taken for.
+        probability: that the model gave to that class.
+    """
+
+    pieces: list[str]
+    weights: list[float]
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Mistake:
     """A validation image that was taken for another class.
 
@@ -67,6 +86,24 @@ class OffersTranslations(Protocol):
 
     def translation_samples(self, count: int) -> list[TranslationSample]:
         """Translate the first `count` (or fewer) of the chosen examples; the same at each call."""
+        ...
+
+
+@runtime_checkable
+class WeighsWords(Protocol):
+    """A classifier of texts that can say how much it looked at each token."""
+
+    def word_weights(self, tokens: Tensor) -> Tensor:
+        """Weights (B, T) of token ids (B, T); they add up to 1, and are 0 on padding."""
+        ...
+
+
+@runtime_checkable
+class OffersWeighedTexts(Protocol):
+    """A task that reads texts chosen once and says where it looked."""
+
+    def weighed_texts(self, count: int) -> list[WeighedText]:
+        """Read the first `count` (or fewer) of the chosen texts; the same at each call."""
         ...
 
 

@@ -14,15 +14,26 @@ CHUNK = 256
 
 
 def run(argv: list[str]) -> int:
-    """Print a line per input: what it is, and its classes with their probabilities."""
+    """Print a line per input: what it is, and its classes with their probabilities.
+
+    Of a model that weighs words, a second line says how much it looked at each.
+    """
     arguments = _parser().parse(argv)
     model = trained_model(arguments, "classify")
     inputs = iter(arguments.input)
     while chunk := list(islice(inputs, CHUNK)):
-        found = model.classify(list(_read(chunk, model)), top=arguments.top)
-        for word, predictions in zip(chunk, found, strict=True):
+        inputs_read = list(_read(chunk, model))
+        found = model.classify(inputs_read, top=arguments.top)
+        weights = (
+            model.weigh(inputs_read) if hasattr(model, "word_weights") else [None] * len(found)
+        )
+        for word, predictions, looked in zip(chunk, found, weights, strict=True):
             classes = (f"{name}\t{probability:.4f}" for name, probability in predictions)
             print_text("\t".join((word, *classes)))
+            if looked is not None:
+                print_text(
+                    "  " + "  ".join(f"{piece.strip() or '␣'} {w:.4f}" for piece, w in looked)
+                )
     return 0
 
 

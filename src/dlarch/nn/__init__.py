@@ -17,6 +17,7 @@ from dlarch.nn.latent import free_bits, gaussian_kl, importance_nll
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
+from dlarch.nn.pooling import masked_max, masked_mean
 from dlarch.nn.positions import LearnedPositions, SinusoidalPositions
 from dlarch.nn.recurrent import (
     CELLS,
@@ -34,6 +35,7 @@ from dlarch.nn.recurrent import (
     watch_states,
 )
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
+from dlarch.nn.transformer import EncoderLayer, Residual, position_network
 
 __all__ = [
     "ACTIVATIONS",
@@ -44,6 +46,7 @@ __all__ = [
     "Basis",
     "Constant",
     "ElasticNet",
+    "EncoderLayer",
     "GaussianNoise",
     "Glorot",
     "He",
@@ -58,6 +61,7 @@ __all__ = [
     "RMSELoss",
     "RecurrentInit",
     "RecurrentState",
+    "Residual",
     "SinusoidalPositions",
     "StatesOfLayer",
     "attention_weights",
@@ -75,6 +79,9 @@ __all__ = [
     "lstm_update",
     "make_activation",
     "make_basis",
+    "masked_max",
+    "masked_mean",
+    "position_network",
     "rnn_update",
     "run_recurrent",
     "step_from_gates",

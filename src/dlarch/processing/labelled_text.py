@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +14,9 @@ from dlarch.errors import DataError, OptionError, did_you_mean
 from dlarch.processing.base import FORMAT, PROCESSOR_FILE, Processor, read_text, write_json
 from dlarch.processing.text import TextProcessor
 from dlarch.processing.translation import TOKENIZER_FILE, pad
-from dlarch.spec import BOS, EOS
+from dlarch.spec import BOS, EOS, SPECIAL_TOKENS
+
+Item = TypeVar("Item", int, str)
 
 Keep = Literal["first", "last", "both"]
 """Which tokens of a text that is too long are kept: of both ends, each gives half."""
@@ -73,15 +75,24 @@ class LabelledTextProcessor(Processor, type="text"):
         """The ids of many texts, cut if they are too long, each between BOS and EOS."""
         return [[BOS, *self._cut(ids), EOS] for ids in self.tokens.encode_batch(texts)]
 
-    def _cut(self, ids: list[int]) -> list[int]:
+    def pieces(self, text: str) -> list[str]:
+        """What each id of `encode` stands for; unknown ones as they stand in the text.
+
+        Words are followed by a space, so that joining the pieces gives a text to read.
+        """
+        gap = " " if self.tokens.level == "words" else ""
+        found = self._cut([token + gap for token in self.tokens.tokens(text)])
+        return [SPECIAL_TOKENS[BOS] + gap, *found, SPECIAL_TOKENS[EOS]]
+
+    def _cut(self, row: list[Item]) -> list[Item]:
         most = self.max_length
-        if most is None or len(ids) <= most:
-            return ids
+        if most is None or len(row) <= most:
+            return row
         if self.keep == "first":
-            return ids[:most]
+            return row[:most]
         if self.keep == "last":
-            return ids[-most:]
-        return ids[: most - most // 2] + ids[len(ids) - most // 2 :]
+            return row[-most:]
+        return row[: most - most // 2] + row[len(row) - most // 2 :]
 
     def label(self, name: str) -> int:
         """The label of a class.

@@ -14,11 +14,14 @@ from dlarch.decoding import PerSentence, map_tensors
 from dlarch.errors import MismatchError, OptionError
 from dlarch.nn import (
     Attended,
+    EncoderLayer,
     Glorot,
     LearnedPositions,
     MultiHeadAttention,
+    Residual,
     SinusoidalPositions,
     initialize,
+    position_network,
 )
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -66,33 +69,8 @@ class State(NamedTuple):
     seen: Tensor
 
 
-class Residual(nn.Module):
-    """Adds what a sublayer makes of its input to the input, with layer normalisation.
-
-    Args:
-        size: of a position, E.
-        dropout: share of what is added set to zero in training.
-        before: normalise the sublayer's input (pre-norm) instead of the sum (post-norm).
-    """
-
-    def __init__(self, size: int, dropout: float, before: bool) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
-        self.before = before
-
-    def enter(self, x: Tensor) -> Tensor:
-        """What the sublayer reads."""
-        return self.norm(x) if self.before else x
-
-    def leave(self, x: Tensor, found: Tensor) -> Tensor:
-        """What goes on, from the input and what the sublayer has found."""
-        x = x + self.dropout(found)
-        return x if self.before else self.norm(x)
-
-
-class Layer(nn.Module):
-    """Self-attention, in a decoder attention to the source, and a network at each position.
+class DecoderLayer(nn.Module):
+    """Self-attention to earlier positions, attention to the source, a network at each position.
 
     Args:
         size: of a position, E.
@@ -101,35 +79,22 @@ class Layer(nn.Module):
         dropout: share of what a sublayer adds, of the network's hidden units and of attention
             weights, set to zero in training.
         before: pre-norm instead of post-norm.
-        decoder: whether the layer also looks at the source.
     """
 
     def __init__(
-        self,
-        size: int,
-        heads: int,
-        feedforward_size: int,
-        dropout: float,
-        before: bool,
-        decoder: bool,
+        self, size: int, heads: int, feedforward_size: int, dropout: float, before: bool
     ) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(size, heads, dropout)
         self.around_attention = Residual(size, dropout, before)
-        if decoder:
-            self.cross = MultiHeadAttention(size, heads, dropout)
-            self.around_cross = Residual(size, dropout, before)
-        self.network = nn.Sequential(
-            nn.Linear(size, feedforward_size),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(feedforward_size, size),
-        )
+        self.cross = MultiHeadAttention(size, heads, dropout)
+        self.around_cross = Residual(size, dropout, before)
+        self.network = position_network(size, feedforward_size, dropout)
         self.around_network = Residual(size, dropout, before)
 
-    def attend(self, x: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Self-attention of positions (B, T, E), to real ones alone, or to earlier ones."""
-        found = self.attention(self.around_attention.enter(x), mask=mask, causal=causal)
+    def attend(self, x: Tensor) -> Tensor:
+        """Self-attention of positions (B, T, E), each to those up to it."""
+        found = self.attention(self.around_attention.enter(x), causal=True)
         return self.around_attention.leave(x, found.values)
 
     def attend_past(self, x: Tensor, past: Pair, seen: Tensor) -> tuple[Tensor, Pair]:
@@ -161,12 +126,12 @@ class Layer(nn.Module):
         return self.around_network.leave(x, self.network(self.around_network.enter(x)))
 
 
-class Stack(nn.ModuleList):
+class Decoder(nn.ModuleList):
     """Layers, one after the other."""
 
-    def __iter__(self) -> Iterator[Layer]:
+    def __iter__(self) -> Iterator[DecoderLayer]:
         """The layers."""
-        return cast(Iterator[Layer], super().__iter__())
+        return cast(Iterator[DecoderLayer], super().__iter__())
 
 
 @register_model("transformer", paper="1706.03762")
@@ -257,13 +222,7 @@ class Transformer(Translation):
             learned = options.positions
             return LearnedPositions(learned, size) if learned else SinusoidalPositions(size)
 
-        def stack(decoder: bool) -> Stack:
-            return Stack(
-                Layer(
-                    size, options.heads, options.feedforward_size, options.dropout, before, decoder
-                )
-                for _ in range(options.layers)
-            )
+        sizes = (size, options.heads, options.feedforward_size, options.dropout, before)
 
         def last_norm() -> nn.Module:
             return nn.LayerNorm(size) if before else nn.Identity()
@@ -271,10 +230,12 @@ class Transformer(Translation):
         self.dropout = nn.Dropout(options.dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, size, padding_idx=PAD)
         self.source_positions = positions()
-        self.encoder, self.encoder_norm = stack(decoder=False), last_norm()
+        self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(options.layers))
+        self.encoder_norm = last_norm()
         self.target_embedding = nn.Embedding(target_vocab_size, size, padding_idx=PAD)
         self.target_positions = positions()
-        self.decoder, self.decoder_norm = stack(decoder=True), last_norm()
+        self.decoder = Decoder(DecoderLayer(*sizes) for _ in range(options.layers))
+        self.decoder_norm = last_norm()
         self.output = nn.Linear(size, target_vocab_size)
         initialize(self, Glorot())
         for embedding in (self.source_embedding, self.target_embedding):
@@ -301,7 +262,7 @@ class Transformer(Translation):
         x = self.source_embedding(source) * math.sqrt(self.hparams.hidden_size)
         x = self.dropout(self.source_positions(x))
         for layer in self.encoder:
-            x = layer.feed_forward(layer.attend(x, mask=mask))
+            x = layer(x, mask).values
         x = self.encoder_norm(x)
         pairs = (layer.cross.keys_and_values(x) for layer in self.decoder)
         # Whole in memory, for the many steps that look at them.
@@ -326,7 +287,7 @@ class Transformer(Translation):
         maps: list[Tensor] = []
         # Padding stands at the end, where earlier positions do not look.
         for layer, source in zip(self.decoder, memory.source, strict=True):
-            x = layer.attend(x, causal=True)
+            x = layer.attend(x)
             x, weights = layer.attend_source(x, source, memory.mask, with_attention)
             x = layer.feed_forward(x)
             maps += [] if weights is None else [weights]
