@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -12,7 +12,9 @@ from torch.nn import functional as F  # noqa: N812
 from torchmetrics import Metric
 
 from dlarch.batches import TextBatch
+from dlarch.callbacks.resume import gathered
 from dlarch.callbacks.samples import WrittenText, WrittenTexts
+from dlarch.decoding import list_tensors, map_tensors
 from dlarch.spec import PAD, DataSpec
 from dlarch.tasks.base import (
     InitializerCallable,
@@ -29,6 +31,9 @@ from dlarch.tasks.writer import Writer
 class LanguageModel(Writer):
     """Predict each token of a text, its end too, from the tokens before it.
 
+    Windows of a long text that go on where the batch before ended are read with the state in which
+    it ended; the gradient ends there (truncated backpropagation through time).
+
     Args:
         loss: called with logits (n, V) and targets (n,) of real tokens; a mean over them.
         optimizer: called with the parameters.
@@ -38,6 +43,9 @@ class LanguageModel(Writer):
     """
 
     batch_type = TextBatch
+    carries_state: ClassVar[bool] = True
+    """Whether a state keeps its size, so that the next window can be read from it."""
+
     monitor = ("val/loss", "min")
     headline = "test/loss"
 
@@ -53,6 +61,10 @@ class LanguageModel(Writer):
             optimizer=optimizer, scheduler=scheduler, pictures=pictures, initializer=initializer
         )
         self.loss = loss
+        # The states in which the last batches ended; windows that go on begin in them.
+        self._trained_to: Any = None
+        self._scored_to: Any = None
+        self._saved_state: list[Tensor] | None = None
 
     @classmethod
     def example(cls, size: int, seed: int) -> tuple[DataSpec, TextBatch]:
@@ -73,15 +85,28 @@ class LanguageModel(Writer):
 
     def training_step(self, batch: Sequence[Any], _: int) -> Tensor:
         """Mean loss of the batch's real tokens."""
-        logits, targets = self._predict(TextBatch(*batch))
+        text = TextBatch(*batch)
+        if self._saved_state is not None:
+            self._trained_to = self._restored()
+        logits, targets, self._trained_to = self._predict(text, self._trained_to)
         return self.mean_loss(self.loss(logits, targets) * len(targets), len(targets))
 
-    def _predict(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        """Logits (n, V) and targets (n,) of the batch's n real tokens."""
+    def _predict(self, batch: TextBatch, before: Any) -> tuple[Tensor, Tensor, Any]:
+        """Logits (n, V) and targets (n,) of the batch's n real tokens, and the state at its end.
+
+        Args:
+            batch: texts or windows.
+            before: the state at the end of the batch before, for windows that go on.
+        """
         known, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
-        features, _ = self.read(known, self.start(len(known)), self._given(batch.label))
+        state = self.start(len(known))
+        carries = self.carries_state and batch.goes_on is not None
+        if carries and before is not None:
+            state = _where(batch.goes_on, before, state)
+        features, last = self.read(known, state, self._given(batch.label))
         real = targets != PAD
-        return self.project(features[real]), targets[real]
+        last = map_tensors(Tensor.detach, last) if carries else None
+        return self.project(features[real]), targets[real], last
 
     def on_fit_start(self) -> None:
         """Try the loss that was asked for.
@@ -103,9 +128,13 @@ class LanguageModel(Writer):
             "token_accuracy": Ratio(),
         }
 
+    def _fresh_metrics(self, stage: str) -> dict[str, Metric]:
+        self._scored_to = None
+        return super()._fresh_metrics(stage)
+
     def validation_step(self, batch: Sequence[Any], _: int) -> None:
         """Score a batch."""
-        logits, targets = self._predict(TextBatch(*batch))
+        logits, targets, self._scored_to = self._predict(TextBatch(*batch), self._scored_to)
         total = F.cross_entropy(logits.float(), targets, reduction="sum")
         count = float(len(targets))
         self._metrics["loss"].update(total, count)
@@ -115,6 +144,34 @@ class LanguageModel(Writer):
     def test_step(self, batch: Sequence[Any], batch_index: int) -> None:
         """Score a batch."""
         self.validation_step(batch, batch_index)
+
+    # ---- checkpoints
+
+    def setup(self, stage: str) -> None:
+        """Begin anew."""
+        super().setup(stage)
+        if stage == "fit":
+            self._trained_to = self._saved_state = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state in which training stands in its texts, of every process."""
+        super().on_save_checkpoint(checkpoint)
+        parts = [part.cpu() for part in list_tensors(self._trained_to)]
+        checkpoint["dlarch"]["state"] = gathered(parts, self.trainer.world_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state until training goes on."""
+        super().on_load_checkpoint(checkpoint)
+        states = checkpoint.get("dlarch", {}).get("state", [])
+        rank = self.trainer.global_rank if self._trainer is not None else 0
+        if rank < len(states) and states[rank]:
+            self._saved_state = states[rank]
+
+    def _restored(self) -> Any:
+        """The state of the checkpoint, in the form of the model's own."""
+        assert self._saved_state is not None
+        parts, self._saved_state = self._saved_state, None
+        return _filled(self.start(len(parts[0])), [part.to(self.device) for part in parts])
 
     # ---- what the pictures show
 
@@ -135,3 +192,21 @@ class LanguageModel(Writer):
             for name, part in zip(names, parts, strict=True)
             for text in self.generate(part, condition=name, seed=0)
         ]
+
+
+def _where(goes_on: Tensor, before: Any, fresh: Any) -> Any:
+    """The state of rows that go on, as far as there is one, and of others the fresh one."""
+
+    def chosen(old: Tensor, new: Tensor) -> Tensor:
+        old = old[: len(new)].to(new.dtype)
+        rows = goes_on[: len(old)].view(-1, *(1,) * (old.dim() - 1))
+        return torch.cat((torch.where(rows, old, new[: len(old)]), new[len(old) :]))
+
+    pairs = zip(list_tensors(before), list_tensors(fresh), strict=True)
+    return _filled(fresh, [chosen(old, new) for old, new in pairs])
+
+
+def _filled(form: Any, tensors: list[Tensor]) -> Any:
+    """Tensors in the form of a state."""
+    rest = iter(tensors)
+    return map_tensors(lambda _: next(rest), form)

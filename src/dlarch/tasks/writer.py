@@ -41,6 +41,8 @@ class Writer(Task):
     """
 
     processor: LabelledTextProcessor | None
+    context: int | None = None
+    """Most tokens that the model can look back on; no limit when None."""
 
     # ---- what a model defines
 
@@ -214,7 +216,8 @@ class Writer(Task):
             raise DataError(
                 f"The model has never seen {unknown!r} of the prompt {prompt!r}: leave it out."
             )
-        return torch.tensor([[BOS, *ids]])
+        begun = [BOS, *ids]
+        return torch.tensor([begun if self.context is None else begun[-self.context :]])
 
     def _labels(self, count: int, condition: str | None, seed: int | None) -> Tensor:
         names = self.condition_names()
