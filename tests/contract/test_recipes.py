@@ -141,9 +141,23 @@ def name_words(arguments, root: Path):
     return ["--data.train_size", "16"]
 
 
+def corpus_words(arguments, root: Path):
+    """Options for a text of a few hundred letters, for 16 tunes, or for all numbers."""
+    source = arguments.get("source", "number_words")
+    if source == "abc_tunes":
+        return ["--data.train_size", "16"]
+    if source == "number_words":
+        return []
+    folder = root / source
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "input.txt").write_text("To be, or not to be:\nthat is\n" * 60, encoding="utf-8")
+    return []
+
+
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
 LAYOUTS |= {"logic_gates": few_rows}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
+LAYOUTS |= {"text_corpus": corpus_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
 """Data module to what writes its examples and gives the options for them."""
 
@@ -151,7 +165,7 @@ IMAGES = {
     "Translation": (),
     "Supervised": ("confusion",),
     "TextClassifier": ("confusion",),
-    "LanguageModel": (),
+    "LanguageModel": ("units",),
     "ClosedForm": ("predictions",),
 }
 """Pictures that a task of each kind draws at a validation, whatever the model and the data."""

@@ -78,7 +78,9 @@ def test_training_goes_on_in_the_state_of_the_batch_before(cell, corpus, make_tr
     model.training_step = watched
     make_trainer(limit_val_batches=0).fit(model, datamodule=data)
     assert len(batches) > 5
-    rows = [torch.cat([b.tokens[row, 1:] for b in batches if row < len(b.tokens)]) for row in (0, 3)]
+    rows = [
+        torch.cat([b.tokens[row, 1:] for b in batches if row < len(b.tokens)]) for row in (0, 3)
+    ]
     for row, ids in zip((0, 3), rows, strict=True):
         logits = model.eval()(torch.cat((torch.tensor([BOS]), ids))[None, :-1])[0]
         together = F.cross_entropy(logits, ids, reduction="none").split(16)
@@ -147,7 +149,9 @@ def test_a_lost_state_is_found(corpus, monkeypatch):
     """What the test above is there for."""
     from dlarch.tasks import LanguageModel
 
-    monkeypatch.setattr(LanguageModel, "_restored", lambda self: setattr(self, "_saved_state", None))
+    monkeypatch.setattr(
+        LanguageModel, "_restored", lambda self: setattr(self, "_saved_state", None)
+    )
     with pytest.raises(AssertionError):
         test_a_run_that_is_resumed_within_an_epoch_has_its_state_again("gru", corpus)
 

@@ -161,9 +161,7 @@ class LongText(TextSource):
             return _pieces(_joined(self.files[split]))
         if self._characters is None:
             self._characters = sum(map(len, _joined(self.files["train"])))
-        start, stop = (
-            int(self._characters * share) for share in self.shares.of(split, official)
-        )
+        start, stop = (int(self._characters * share) for share in self.shares.of(split, official))
         return _pieces(_between(_joined(self.files["train"]), start, stop))
 
 

@@ -63,9 +63,9 @@ class TextCorpusData(TextData):
     a folder are called (train, validation, test) stay as they are.
 
     Args:
-        source: `number_words` (the numbers from 0 to 9999 in their order), `abc_tunes` (3,000 tunes
-            in ABC notation), a text file, a folder of them, a .csv, .tsv or .jsonl file with a
-            column of texts, or a Hub id.
+        source: `number_words` (0 to 9999 in words, counted up within each hundred), `abc_tunes`
+            (3,000 tunes in ABC notation), a text file, a folder of them, a .csv, .tsv or .jsonl
+            file with a column of texts, or a Hub id.
         reading: streams, windows or documents; documents for `abc_tunes`, streams for others when
             not given.
         window: tokens that are predicted in a row of a batch, T.
@@ -130,6 +130,7 @@ class TextCorpusData(TextData):
             raise OptionError(f"reading must be streams, windows or documents, not {reading!r}.")
         if min(window, evaluation_streams) < 1:
             raise OptionError("window and evaluation_streams must be at least 1.")
+        self.in_documents = self.reading == "documents"
         if not self.in_documents and (max_length or train_size):
             raise OptionError("max_length and train_size are of documents: leave them out.")
         self.source = source
@@ -140,11 +141,6 @@ class TextCorpusData(TextData):
         self.evaluation_streams = evaluation_streams
         self.language = language
         self.text_column = text_column
-
-    @property
-    def in_documents(self) -> bool:
-        """Whether rows are texts with beginning and end."""
-        return self.reading == "documents"
 
     def open_source(self) -> TextSource:
         """The documents, or pieces that follow each other."""
@@ -169,8 +165,7 @@ class TextCorpusData(TextData):
 
             @cache
             def made() -> list[str]:
-                count = range(number_words.COUNT)
-                return [number_words.write(number, self.language) for number in count]
+                return number_words.hundreds(self.language)
 
         else:
 
@@ -182,7 +177,7 @@ class TextCorpusData(TextData):
 
         if self.in_documents:
             return Documents(content, lambda _: made(), self.shares)
-        return Sequenced(content, made, " . " if module is number_words else "\n", self.shares)
+        return Sequenced(content, made, " " if module is number_words else "\n", self.shares)
 
     # ---- the cache: ids that follow each other, with BOS before the first
 
@@ -191,7 +186,12 @@ class TextCorpusData(TextData):
         return super().cache_settings(source) | {"documents": self.in_documents}
 
     def _write_split(
-        self, folder: Path, split: str, rows: KeptRows, processor: LabelledTextProcessor, digest: Any
+        self,
+        folder: Path,
+        split: str,
+        rows: KeptRows,
+        processor: LabelledTextProcessor,
+        digest: Any,
     ) -> tuple[NDArray[np.int64], int | None]:
         if self.in_documents:
             return super()._write_split(folder, split, rows, processor, digest)

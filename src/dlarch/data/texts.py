@@ -73,6 +73,8 @@ class TextData(DataModule):
         "keep",
     )
     processor: LabelledTextProcessor | None
+    in_documents: bool = True
+    """Whether rows are whole texts, not windows of a long one."""
 
     def __init__(
         self,
@@ -214,7 +216,12 @@ class TextData(DataModule):
         processor.save(folder)
 
     def _write_split(
-        self, folder: Path, split: str, rows: KeptRows, processor: LabelledTextProcessor, digest: Any
+        self,
+        folder: Path,
+        split: str,
+        rows: KeptRows,
+        processor: LabelledTextProcessor,
+        digest: Any,
     ) -> tuple[NDArray[np.int64], int | None]:
         """Store one split; its labels, and the tokens of its longest text, if it has texts."""
         return _write_texts(folder, split, rows, processor, digest)

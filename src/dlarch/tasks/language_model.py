@@ -14,8 +14,9 @@ from torchmetrics import Metric
 from dlarch.batches import TextBatch
 from dlarch.callbacks.resume import gathered
 from dlarch.callbacks.samples import WrittenText, WrittenTexts
+from dlarch.callbacks.units import UnitActivations, UnitsOverText
 from dlarch.decoding import list_tensors, map_tensors
-from dlarch.spec import PAD, DataSpec
+from dlarch.spec import BOS, EOS, PAD, DataSpec
 from dlarch.tasks.base import (
     InitializerCallable,
     LossCallable,
@@ -26,6 +27,10 @@ from dlarch.tasks.examples import random_texts
 from dlarch.tasks.losses import check_loss
 from dlarch.tasks.metrics import Ratio
 from dlarch.tasks.writer import Writer
+
+
+PASSAGE = 400
+"""Tokens of the validation split over which units are drawn, at the most."""
 
 
 class LanguageModel(Writer):
@@ -65,6 +70,7 @@ class LanguageModel(Writer):
         self._trained_to: Any = None
         self._scored_to: Any = None
         self._saved_state: list[Tensor] | None = None
+        self._passage: list[tuple[Tensor, Tensor | None]] = []  # texts, and the class of each
 
     @classmethod
     def example(cls, size: int, seed: int) -> tuple[DataSpec, TextBatch]:
@@ -129,12 +135,14 @@ class LanguageModel(Writer):
         }
 
     def _fresh_metrics(self, stage: str) -> dict[str, Metric]:
-        self._scored_to = None
+        self._scored_to, self._passage = None, []
         return super()._fresh_metrics(stage)
 
     def validation_step(self, batch: Sequence[Any], _: int) -> None:
         """Score a batch."""
-        logits, targets, self._scored_to = self._predict(TextBatch(*batch), self._scored_to)
+        text = TextBatch(*batch)
+        self._keep_passage(text)
+        logits, targets, self._scored_to = self._predict(text, self._scored_to)
         total = F.cross_entropy(logits.float(), targets, reduction="sum")
         count = float(len(targets))
         self._metrics["loss"].update(total, count)
@@ -176,8 +184,45 @@ class LanguageModel(Writer):
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Texts that the model writes."""
-        return [WrittenTexts()]
+        """Texts that the model writes, and its units over a text that it reads."""
+        return [WrittenTexts(), UnitActivations()]
+
+    def _keep_passage(self, batch: TextBatch) -> None:
+        """Keep the first texts of a split, or the beginning of its first stream."""
+        goes_on = batch.goes_on is not None and bool(batch.goes_on[0])
+        for row, ids in enumerate(batch.tokens[:1] if goes_on else batch.tokens):
+            if sum(len(text) for text, _ in self._passage) >= PASSAGE:
+                return
+            if goes_on:
+                before, label = self._passage.pop()
+                self._passage.append((torch.cat((before, ids[1:])), label))
+            else:
+                label = None if batch.label is None else batch.label[row : row + 1]
+                self._passage.append((ids[ids != PAD][: self.context], label))
+
+    def units_over_text(self) -> UnitsOverText | None:
+        """The features of the passage of the split seen last."""
+        if self.processor is None or not self._passage:
+            return None
+        training = self.training
+        self.eval()
+        tokens: list[str] = []
+        features: list[Tensor] = []
+        for ids, label in self._passage:
+            text = ids[: PASSAGE - len(tokens)].to(self.device)
+            label = None if label is None else label.to(self.device)
+            found, _ = self.read(text[None], self.start(1), self._given(label))
+            shown = text != BOS
+            features.append(found[0][shown])
+            tokens += [self._written(token) for token in text[shown].tolist()]
+        self.train(training)
+        return UnitsOverText(tokens, torch.cat(features))
+
+    def _written(self, token: int) -> str:
+        """A token as it is drawn; the end of a text as the end of a line."""
+        vocabulary = self._own_processor().tokens
+        text = "\n" if token == EOS else vocabulary.decode([token])
+        return f"{text} " if vocabulary.level == "words" else text
 
     def written_texts(self, count: int) -> list[WrittenText]:
         """Texts from a fixed seed; of a model that knows classes, of each class in turn."""
