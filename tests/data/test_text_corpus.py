@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_streams_go_on_and_hold_no_token_twice(tokens, world):
         plan = training_streams(tokens, window, rows, seed=3, epoch=1, world_size=world, rank=rank)
         counts.add(len(plan))
         assert (plan[0] < 0).all()
-        for before, after in zip(plan, plan[1:], strict=False):
+        for before, after in pairwise(plan):
             assert np.array_equal(np.where(before < 0, ~before, before)[: len(after)] + 8, after)
         seen += [(index < 0) * ~index + (index >= 0) * index for index in plan]
     assert len(counts) == 1

@@ -10,6 +10,7 @@ import dlarch
 from dlarch import create_data, create_model
 from dlarch.batches import TextBatch
 from dlarch.spec import BOS, PAD
+from dlarch.tasks import LanguageModel
 
 CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
 
@@ -147,8 +148,6 @@ def test_a_run_that_is_resumed_within_an_epoch_has_its_state_again(cell, corpus)
 
 def test_a_lost_state_is_found(corpus, monkeypatch):
     """What the test above is there for."""
-    from dlarch.tasks import LanguageModel
-
     monkeypatch.setattr(
         LanguageModel, "_restored", lambda self: setattr(self, "_saved_state", None)
     )

@@ -28,7 +28,6 @@ from dlarch.tasks.losses import check_loss
 from dlarch.tasks.metrics import Ratio
 from dlarch.tasks.writer import Writer
 
-
 PASSAGE = 400
 """Tokens of the validation split over which units are drawn, at the most."""
 

@@ -170,12 +170,12 @@ class GPT(LanguageModel):
         tokens = torch.zeros((count, 1, 0), dtype=torch.long, device=weight.device)
         return Past(tokens, nothing, nothing)
 
-    def read(self, tokens: Tensor, state: Past, given: Given) -> tuple[Tensor, Past]:  # noqa: ARG002
+    def read(self, tokens: Tensor, state: Past, given: Given) -> tuple[Tensor, Past]:
         """Features (B, T, E) of tokens that follow those of the state."""
         features, past = self._extend(tokens, map_tensors(lambda part: part[:, 0], state))
         return features, map_tensors(lambda part: part[:, None], past)
 
-    def advance(self, token: Tensor, state: Past, given: Given) -> tuple[Tensor, Past]:  # noqa: ARG002
+    def advance(self, token: Tensor, state: Past, given: Given) -> tuple[Tensor, Past]:
         """Features (B, K, E) after one more token of each hypothesis."""
         past = map_tensors(lambda part: part.flatten(0, 1), state)
         if past.tokens.shape[1] == self.context:
