@@ -206,7 +206,7 @@ def draw_run(run: str, images: Path) -> None:
     if hasattr(model, "translate"):
         draw_errors(score(model, data), options, images / f"{recipe}_errors.png")
         draw_alignment(model, data, images / f"{recipe}_attention.png")
-    elif model.classifies:
+    elif getattr(model, "classifies", False):
         draw_classes(model, data, images / recipe)
         if hasattr(model, "attention"):
             draw_attention(model, data, images / f"{recipe}_attention.png")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from dlarch.data.readers import read_lines
 from dlarch.data.resolve import LocalFile, LocalFolder, content_hash
@@ -130,8 +130,7 @@ def read_text(path: Path) -> Iterator[str]:
                         "file is not UTF-8; convert the file to UTF-8 first."
                     ) from error
                 offset += len(block)
-                # Without a decoder of its own it takes text, which its stub does not say.
-                yield cast(str, newlines.decode(text, final=not block))  # type: ignore[arg-type]
+                yield newlines.decode(text, final=not block)
     except (OSError, EOFError) as error:  # EOFError: a .gz that was cut short
         raise DataError(f"{path} cannot be read: {error}.") from error
 
