@@ -42,19 +42,24 @@ class TranslationBatch(NamedTuple):
 
 
 class TextBatch(NamedTuple):
-    """Texts, padded with `PAD` on the right.
+    """Texts, or windows of a long one, padded with `PAD` on the right.
 
     Attributes:
-        tokens: (B, T) ids, each row starts with BOS and ends with EOS.
+        tokens: (B, T) ids. A text starts with BOS and ends with EOS. A window of a long text starts
+            with the token before it, or with BOS, and ends anywhere.
         label: (B,) class of each text, or None.
-        example: (B,) position of each text in its split, or None.
+        example: (B,) position of each text in its split, of a window that of its second token; or
+            None.
         text: the B texts as they were written, or None.
+        goes_on: (B,) True on rows that go on where the same row of the batch before ended; None
+            where none does.
     """
 
     tokens: Tensor
     label: Tensor | None = None
     example: Tensor | None = None
     text: list[str] | None = None
+    goes_on: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:

@@ -71,6 +71,18 @@ def test_a_text_comes_piece_by_piece_as_it_is_written_whole(model, options):
         assert "".join(model.stream(**options)) == model.generate(1, **options)[0]
 
 
+def test_words_follow_a_prompt_as_words_do():
+    torch.manual_seed(0)
+    model = create_model("char_rnn", vocab_size=8, hidden_size=16).eval()
+    words = TextProcessor.from_tokens(["one", "two", "three", "."], "words")
+    model.processor = LabelledTextProcessor(words, longest=8)
+    for seed in range(5):
+        text = model.generate(1, prompt="one two .", seed=seed)[0]
+        assert text.startswith("one two.")
+        assert words.decode(words.encode(text)) == text
+        assert "".join(model.stream(prompt="one two .", seed=seed)) == text
+
+
 def test_written_texts_come_as_often_as_their_probability(model):
     count = 20_000
     found = Counter(model.generate(count, condition="late", seed=0))

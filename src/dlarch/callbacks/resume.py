@@ -77,7 +77,7 @@ class ExactResume(L.Callback):
         states = self._before_validation or random_state(trainer.strategy.root_device)
         checkpoint[KEY] = {
             "point": str(point),
-            "random": _gather(states, trainer.world_size),
+            "random": gathered(states, trainer.world_size),
             "gradients": gradients,
             "metrics": {name: value.cpu() for name, value in trainer.callback_metrics.items()},
         }
@@ -180,8 +180,8 @@ def restore_random_state(state: RandomState, device: torch.device) -> None:
         torch.mps.set_rng_state(state["device"])
 
 
-def _gather(state: RandomState, world_size: int) -> list[RandomState]:
-    """The states of all processes, by rank: seeded apart, they draw different numbers."""
+def gathered(state: Any, world_size: int) -> list[Any]:
+    """What each process has, by rank."""
     if world_size == 1:
         return [state]
     states: list[Any] = [None] * world_size

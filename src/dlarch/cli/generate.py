@@ -26,8 +26,12 @@ def run(argv: list[str]) -> int:
         return 0
     texts = model.generate(arguments.n, beam=arguments.beam, **options)
     known = _training_texts(arguments.run, model)
+    several_lines = any("\n" in text for text in texts)
     for text in texts:
-        print_text(text if known is None else f"{text}\t{'known' if text in known else 'new'}")
+        if several_lines:  # an empty line after each, as between tunes
+            print_text(text.removesuffix("\n") + "\n")
+        else:
+            print_text(text if known is None else f"{text}\t{'known' if text in known else 'new'}")
     if known is not None:
         new = sum(text not in known for text in texts)
         print(f"{new} of {len(texts)} are not among the training texts.", file=sys.stderr)
@@ -82,6 +86,8 @@ def _training_texts(where: str, model: Any) -> set[str] | None:
         data: Any = dlarch.create_data(
             asked["class_path"], **asked.get("init_args", {}) | {"processor": model.processor}
         )
+        if not data.in_documents:
+            return None
         plain = model.processor.tokens.normalize  # as the model can write it
         return {plain(text) for text, _ in data.open_source().read("train")}
     except (UserError, AttributeError) as error:

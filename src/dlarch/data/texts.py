@@ -73,6 +73,8 @@ class TextData(DataModule):
         "keep",
     )
     processor: LabelledTextProcessor | None
+    in_documents: bool = True
+    """Whether rows are whole texts, not windows of a long one."""
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class TextData(DataModule):
         self.batch_size = batch_size
         self.batch_tokens = batch_tokens
         self._folder: Path | None = None
-        self._datasets: dict[str, TextDataset] = {}
+        self._datasets: dict[str, Any] = {}
         self._own: LabelledTextProcessor | None = None
 
     @abstractmethod
@@ -140,7 +142,7 @@ class TextData(DataModule):
         if given is None:
             self.processor = self._own = LabelledTextProcessor.load(self._folder)
         assert self.processor is not None
-        self._datasets = {split: TextDataset(self._folder, split) for split in SPLITS}
+        self._datasets = {split: self._open_split(self._folder, split) for split in SPLITS}
         names = self.processor.class_names
         self.spec = DataSpec(
             vocab_size=self.processor.tokens.vocab_size,
@@ -149,14 +151,21 @@ class TextData(DataModule):
             fingerprint=(self._folder / FINGERPRINT).read_text(encoding="utf-8"),
         )
         if given is not None and first:
-            texts = self._datasets["test"].texts
-            assert texts is not None
-            share = self.processor.unknown_share(texts[row] for row in range(len(texts)))
             logger.info(
                 "Read with the model's vocabulary: %.1f %% of the tokens of the test texts are "
                 "unknown.",
-                100 * share,
+                100 * self._unknown_share(),
             )
+
+    def _open_split(self, folder: Path, split: str) -> Any:
+        """What makes the batches of a split."""
+        return TextDataset(folder, split)
+
+    def _unknown_share(self) -> float:
+        """Share of unknown tokens in the test texts."""
+        assert self.processor is not None
+        texts = self._datasets["test"].texts
+        return self.processor.unknown_share(texts[row] for row in range(len(texts)))
 
     def _given_processor(self) -> Any:
         """The processor of a trained model, of any kind; None when these data made their own."""
@@ -167,7 +176,13 @@ class TextData(DataModule):
         if given is not None and not isinstance(given, LabelledTextProcessor):
             raise MismatchError(f"The model's processor is for {given.type} data, not for texts.")
         source = self.open_source()
-        settings = {
+        key = cache_key(self.cache_settings(source))
+        return cached("texts", key, lambda folder: self._build(folder, source))
+
+    def cache_settings(self, source: TextSource) -> dict[str, Any]:
+        """Everything that the cache depends on, in JSON types."""
+        given = self._given_processor()
+        return {
             "layout": LAYOUT,
             "content": source.content,
             "processor": None if given is None else given.hash(),
@@ -178,10 +193,9 @@ class TextData(DataModule):
             "mends": type(self).__name__,
             "train_size": self.train_size,
         }
-        return cached("texts", cache_key(settings), lambda folder: self._build(folder, source))
 
     def _build(self, folder: Path, source: TextSource) -> None:
-        rows = _Rows(source, self.mend, self.classes, self.train_size)
+        rows = KeptRows(source, self.mend, self.classes, self.train_size)
         given = self._given_processor()
         processor = given or self._train_processor(rows)
         if given is not None and given.class_names != rows.class_names:
@@ -192,7 +206,7 @@ class TextData(DataModule):
         labels = {}
         digest = hashlib.sha256()
         for split in SPLITS:
-            labels[split], longest = _write_split(folder, split, rows, processor, digest)
+            labels[split], longest = self._write_split(folder, split, rows, processor, digest)
             if split == "train":
                 (folder / FINGERPRINT).write_text(digest.hexdigest(), encoding="utf-8")
                 if given is None:
@@ -201,7 +215,18 @@ class TextData(DataModule):
             check_classes(labels, rows.class_names, "texts", "leave them out with --data.classes")
         processor.save(folder)
 
-    def _train_processor(self, rows: _Rows) -> LabelledTextProcessor:
+    def _write_split(
+        self,
+        folder: Path,
+        split: str,
+        rows: KeptRows,
+        processor: LabelledTextProcessor,
+        digest: Any,
+    ) -> tuple[NDArray[np.int64], int | None]:
+        """Store one split; its labels, and the tokens of its longest text, if it has texts."""
+        return _write_texts(folder, split, rows, processor, digest)
+
+    def _train_processor(self, rows: KeptRows) -> LabelledTextProcessor:
         if self.tokenizer is not None:
             tokens = TextProcessor.from_tokenizer_file(self.tokenizer)
         else:
@@ -218,7 +243,7 @@ class TextData(DataModule):
 
     # ---- batches
 
-    def dataset(self, split: str) -> TextDataset:
+    def dataset(self, split: str) -> Any:
         """The texts of a split."""
         return self._datasets[split]
 
@@ -264,7 +289,7 @@ class TextDataset:
         )
 
 
-class _Rows:
+class KeptRows:
     """The texts of a source with the labels of the classes that are kept."""
 
     def __init__(
@@ -327,8 +352,8 @@ class _Rows:
                 yield text, label
 
 
-def _write_split(
-    folder: Path, split: str, rows: _Rows, processor: LabelledTextProcessor, digest: Any
+def _write_texts(
+    folder: Path, split: str, rows: KeptRows, processor: LabelledTextProcessor, digest: Any
 ) -> tuple[NDArray[np.int64], int]:
     """Encode and store one split; its labels, and the tokens of its longest text."""
     tokens = TokenWriter(folder / f"{split}.ids", processor.tokens.vocab_size)

@@ -6,7 +6,15 @@ A model offers `step` (see `StepModel`) with an explicit state; everything else 
 from dlarch.decoding.beam import beam_search
 from dlarch.decoding.protocol import Hypotheses, StepModel, StepOutput
 from dlarch.decoding.sampling import draw, greedy, sample, sample_stream
-from dlarch.decoding.state import PerSentence, expand, has_tensors, map_tensors, reorder, select
+from dlarch.decoding.state import (
+    PerSentence,
+    expand,
+    has_tensors,
+    list_tensors,
+    map_tensors,
+    reorder,
+    select,
+)
 
 __all__ = [
     "Hypotheses",
@@ -18,6 +26,7 @@ __all__ = [
     "expand",
     "greedy",
     "has_tensors",
+    "list_tensors",
     "map_tensors",
     "reorder",
     "sample",

@@ -28,8 +28,8 @@ def map_tensors(function: Callable[[Tensor], Tensor], nested: Nested) -> Nested:
     return _map(function, nested)  # type: ignore[no-any-return]
 
 
-def has_tensors(nested: object) -> bool:
-    """Whether there is any tensor in `nested`."""
+def list_tensors(nested: object) -> list[Tensor]:
+    """All tensors of `nested`, in the order in which `map_tensors` meets them."""
     found: list[Tensor] = []
 
     def look(tensor: Tensor) -> Tensor:
@@ -37,7 +37,12 @@ def has_tensors(nested: object) -> bool:
         return tensor
 
     map_tensors(look, nested)
-    return bool(found)
+    return found
+
+
+def has_tensors(nested: object) -> bool:
+    """Whether there is any tensor in `nested`."""
+    return bool(list_tensors(nested))
 
 
 def reorder(state: Nested, index: Tensor) -> Nested:

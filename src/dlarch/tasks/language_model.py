@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -12,8 +12,11 @@ from torch.nn import functional as F  # noqa: N812
 from torchmetrics import Metric
 
 from dlarch.batches import TextBatch
+from dlarch.callbacks.resume import gathered
 from dlarch.callbacks.samples import WrittenText, WrittenTexts
-from dlarch.spec import PAD, DataSpec
+from dlarch.callbacks.units import UnitActivations, UnitsOverText
+from dlarch.decoding import list_tensors, map_tensors
+from dlarch.spec import BOS, EOS, PAD, DataSpec
 from dlarch.tasks.base import (
     InitializerCallable,
     LossCallable,
@@ -25,9 +28,15 @@ from dlarch.tasks.losses import check_loss
 from dlarch.tasks.metrics import Ratio
 from dlarch.tasks.writer import Writer
 
+PASSAGE = 400
+"""Tokens of the validation split over which units are drawn, at the most."""
+
 
 class LanguageModel(Writer):
     """Predict each token of a text, its end too, from the tokens before it.
+
+    Windows of a long text that go on where the batch before ended are read with the state in which
+    it ended; the gradient ends there (truncated backpropagation through time).
 
     Args:
         loss: called with logits (n, V) and targets (n,) of real tokens; a mean over them.
@@ -38,6 +47,9 @@ class LanguageModel(Writer):
     """
 
     batch_type = TextBatch
+    carries_state: ClassVar[bool] = True
+    """Whether a state keeps its size, so that the next window can be read from it."""
+
     monitor = ("val/loss", "min")
     headline = "test/loss"
 
@@ -53,6 +65,11 @@ class LanguageModel(Writer):
             optimizer=optimizer, scheduler=scheduler, pictures=pictures, initializer=initializer
         )
         self.loss = loss
+        # The states in which the last batches ended; windows that go on begin in them.
+        self._trained_to: Any = None
+        self._scored_to: Any = None
+        self._saved_state: list[Tensor] | None = None
+        self._passage: list[tuple[Tensor, Tensor | None]] = []  # texts, and the class of each
 
     @classmethod
     def example(cls, size: int, seed: int) -> tuple[DataSpec, TextBatch]:
@@ -73,15 +90,31 @@ class LanguageModel(Writer):
 
     def training_step(self, batch: Sequence[Any], _: int) -> Tensor:
         """Mean loss of the batch's real tokens."""
-        logits, targets = self._predict(TextBatch(*batch))
+        text = TextBatch(*batch)
+        state = self._begun_in(text, self._standing())
+        logits, targets, self._trained_to = self._predict(text, state)
         return self.mean_loss(self.loss(logits, targets) * len(targets), len(targets))
 
-    def _predict(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        """Logits (n, V) and targets (n,) of the batch's n real tokens."""
+    def _begun_in(self, batch: TextBatch, before: Any) -> Any:
+        """The state in which a batch begins.
+
+        Args:
+            batch: texts or windows.
+            before: the state at the end of the batch before, for windows that go on.
+        """
+        state = self.start(len(batch.tokens))
+        if not self.carries_state or batch.goes_on is None or before is None:
+            return state
+        return _where(batch.goes_on, before, state)
+
+    def _predict(self, batch: TextBatch, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Logits (n, V) and targets (n,) of the batch's n real tokens, and the state at its end."""
         known, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
-        features, _ = self.read(known, self.start(len(known)), self._given(batch.label))
+        features, last = self.read(known, state, self._given(batch.label))
         real = targets != PAD
-        return self.project(features[real]), targets[real]
+        carries = self.carries_state and batch.goes_on is not None
+        last = map_tensors(Tensor.detach, last) if carries else None
+        return self.project(features[real]), targets[real], last
 
     def on_fit_start(self) -> None:
         """Try the loss that was asked for.
@@ -103,9 +136,16 @@ class LanguageModel(Writer):
             "token_accuracy": Ratio(),
         }
 
+    def _fresh_metrics(self, stage: str) -> dict[str, Metric]:
+        self._scored_to, self._passage = None, []
+        return super()._fresh_metrics(stage)
+
     def validation_step(self, batch: Sequence[Any], _: int) -> None:
         """Score a batch."""
-        logits, targets = self._predict(TextBatch(*batch))
+        text = TextBatch(*batch)
+        self._keep_passage(text)
+        state = self._begun_in(text, self._scored_to)
+        logits, targets, self._scored_to = self._predict(text, state)
         total = F.cross_entropy(logits.float(), targets, reduction="sum")
         count = float(len(targets))
         self._metrics["loss"].update(total, count)
@@ -116,11 +156,78 @@ class LanguageModel(Writer):
         """Score a batch."""
         self.validation_step(batch, batch_index)
 
+    # ---- checkpoints
+
+    def setup(self, stage: str) -> None:
+        """Begin anew."""
+        super().setup(stage)
+        if stage == "fit":
+            self._trained_to = self._saved_state = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state in which training stands in its texts, of every process."""
+        super().on_save_checkpoint(checkpoint)
+        parts = [part.cpu() for part in list_tensors(self._trained_to)]
+        checkpoint["dlarch"]["state"] = gathered(parts, self.trainer.world_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state until training goes on."""
+        super().on_load_checkpoint(checkpoint)
+        states = checkpoint.get("dlarch", {}).get("state", [])
+        rank = self.trainer.global_rank if self._trainer is not None else 0
+        if rank < len(states) and states[rank]:
+            self._saved_state = states[rank]
+
+    def _standing(self) -> Any:
+        """The state in which training stands, after a resume that of the checkpoint."""
+        if self._saved_state is not None:
+            parts, self._saved_state = self._saved_state, None
+            tensors = [part.to(self.device) for part in parts]
+            self._trained_to = _filled(self.start(len(parts[0])), tensors)
+        return self._trained_to
+
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Texts that the model writes."""
-        return [WrittenTexts()]
+        """Texts that the model writes, and its units over a text that it reads."""
+        return [WrittenTexts(), UnitActivations()]
+
+    def _keep_passage(self, batch: TextBatch) -> None:
+        """Keep the first texts of a split, or the beginning of its first stream."""
+        goes_on = batch.goes_on is not None and bool(batch.goes_on[0])
+        for row, ids in enumerate(batch.tokens[:1] if goes_on else batch.tokens):
+            if sum(len(text) for text, _ in self._passage) >= PASSAGE:
+                return
+            if goes_on:
+                before, label = self._passage.pop()
+                self._passage.append((torch.cat((before, ids[1:])), label))
+            else:
+                label = None if batch.label is None else batch.label[row : row + 1]
+                self._passage.append((ids[ids != PAD][: self.context], label))
+
+    def units_over_text(self) -> UnitsOverText | None:
+        """The features of the passage of the split seen last."""
+        if self.processor is None or not self._passage:
+            return None
+        training = self.training
+        self.eval()
+        tokens: list[str] = []
+        features: list[Tensor] = []
+        for ids, label in self._passage:
+            text = ids[: PASSAGE - len(tokens)].to(self.device)
+            label = None if label is None else label.to(self.device)
+            found, _ = self.read(text[None], self.start(1), self._given(label))
+            shown = text != BOS
+            features.append(found[0][shown])
+            tokens += [self._written(token) for token in text[shown].tolist()]
+        self.train(training)
+        return UnitsOverText(tokens, torch.cat(features))
+
+    def _written(self, token: int) -> str:
+        """A token as it is drawn; the end of a text as the end of a line."""
+        vocabulary = self._own_processor().tokens
+        text = "\n" if token == EOS else vocabulary.decode([token])
+        return f"{text} " if vocabulary.level == "words" else text
 
     def written_texts(self, count: int) -> list[WrittenText]:
         """Texts from a fixed seed; of a model that knows classes, of each class in turn."""
@@ -135,3 +242,21 @@ class LanguageModel(Writer):
             for name, part in zip(names, parts, strict=True)
             for text in self.generate(part, condition=name, seed=0)
         ]
+
+
+def _where(goes_on: Tensor, before: Any, fresh: Any) -> Any:
+    """The state of rows that go on, as far as there is one, and of others the fresh one."""
+
+    def chosen(old: Tensor, new: Tensor) -> Tensor:
+        old = old[: len(new)].to(new.dtype)
+        rows = goes_on[: len(old)].view(-1, *(1,) * (old.dim() - 1))
+        return torch.cat((torch.where(rows, old, new[: len(old)]), new[len(old) :]))
+
+    pairs = zip(list_tensors(before), list_tensors(fresh), strict=True)
+    return _filled(fresh, [chosen(old, new) for old, new in pairs])
+
+
+def _filled(form: Any, tensors: list[Tensor]) -> Any:
+    """Tensors in the form of a state."""
+    rest = iter(tensors)
+    return map_tensors(lambda _: next(rest), form)

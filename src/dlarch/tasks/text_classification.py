@@ -75,7 +75,7 @@ class TextClassifier(Supervised):
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Confusion matrix, projector, gradient by time step of a recurrent network; word weights."""
+        """Confusion matrix, projector, gradient by time step; of some the weights of words."""
         found: list[Callback] = [ConfusionMatrix(), FeatureProjector(), GradientThroughTime()]
         return found + ([WeighedTexts()] if isinstance(self, WeighsWords) else [])
 

@@ -41,6 +41,8 @@ class Writer(Task):
     """
 
     processor: LabelledTextProcessor | None
+    context: int | None = None
+    """Most tokens that the model can look back on; no limit when None."""
 
     writes_alone: ClassVar[bool] = True
     """Whether texts can be written without one that is given."""
@@ -168,7 +170,7 @@ class Writer(Task):
                 texts += self._own_processor().decode(found.tokens.flatten(0, 1).cpu())
         finally:
             self.train(training)
-        return [prompt + text for text in texts]
+        return [self._after(prompt, text) for text in texts]
 
     @torch.inference_mode()
     def stream(
@@ -200,13 +202,13 @@ class Writer(Task):
                 temperature=temperature, top_k=top_k, top_p=1.0 if top_p is None else top_p,
                 generator=generator, forbidden=UNWRITTEN,
             )  # fmt: skip
-            yield prompt
+            written = self._after(prompt, "")
+            yield written
             ids: list[int] = []
-            written = ""
             for token in steps:
                 ids.append(token)
                 # Some tokens are but a part of a character.
-                text = self._own_processor().tokens.decode(ids)
+                text = self._after(prompt, self._own_processor().tokens.decode(ids))
                 yield text[len(written) :]
                 written = text
         finally:
@@ -221,7 +223,15 @@ class Writer(Task):
             raise DataError(
                 f"The model has never seen {unknown!r} of the prompt {prompt!r}: leave it out."
             )
-        return torch.tensor([[BOS, *ids]])
+        begun = [BOS, *ids]
+        return torch.tensor([begun if self.context is None else begun[-self.context :]])
+
+    def _after(self, prompt: str, text: str) -> str:
+        """A text behind its prompt; words with a space between."""
+        vocabulary = self._own_processor().tokens
+        if prompt and vocabulary.level == "words":
+            return vocabulary.normalize(f"{prompt} {text}")
+        return prompt + text
 
     def _labels(self, count: int, condition: str | None, seed: int | None) -> Tensor:
         names = self.condition_names()

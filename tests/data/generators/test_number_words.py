@@ -3,7 +3,7 @@ from itertools import chain
 
 import pytest
 
-from dlarch.data.generators.number_words import LANGUAGES, number_pairs, write
+from dlarch.data.generators.number_words import LANGUAGES, hundreds, number_pairs, write
 from dlarch.errors import OptionError
 
 
@@ -79,3 +79,21 @@ def test_unknown_languages_and_equal_ones_are_refused():
         number_pairs("en", "digit")
     with pytest.raises(OptionError, match="both 'digits'"):
         number_pairs("digits", "digits")
+
+
+def test_hundreds_count_up_and_hold_each_number_once():
+    texts = hundreds("en")
+    assert texts[0].startswith("zero . one . two . ")
+    assert texts == hundreds("en") != sorted(texts)
+    found = []
+    for text in texts:
+        numbers = text.removesuffix(" .").split(" . ")
+        found += numbers
+        assert len(numbers) == 100
+    written = [write(number, "en") for number in range(10_000)]
+    assert sorted(found) == sorted(written)
+    place = written.index(found[100])
+    assert place % 100 == 0
+    assert found[100:200] == written[place : place + 100]
+    with pytest.raises(OptionError, match="Did you mean 'en'"):
+        hundreds("eng")

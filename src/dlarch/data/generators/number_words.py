@@ -5,7 +5,7 @@ from random import Random
 from num2words import num2words
 
 from dlarch.data.generators import Pairs, check_languages, shuffled
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, did_you_mean
 
 DIGITS = "digits"
 """The "language" in which numbers are written in digits."""
@@ -70,3 +70,26 @@ def write(number: int, language: str) -> str:
         return str(number)
     words: str = num2words(number, lang=_CODES[language])
     return words.replace(",", "") if language == "pt" else words  # mil novecentos e noventa
+
+
+def hundreds(language: str, seed: int = 0) -> list[str]:
+    """The numbers 0 to 9999 as texts that count up, `one hundred . one hundred and one . `...
+
+    Args:
+        language: one of `LANGUAGES`.
+        seed: of the order of the texts.
+
+    Returns:
+        A text for each hundred; that of 0 to 99, whose words the others need, is the first.
+
+    Raises:
+        OptionError: for an unknown language.
+    """
+    if language not in LANGUAGES:
+        raise OptionError(
+            f"number_words cannot be written in language {language!r}; choose one of "
+            f"{', '.join(LANGUAGES)}.{did_you_mean(language, LANGUAGES)}"
+        )
+    order = [0, *(place + 1 for place in shuffled(COUNT // 100 - 1, Random(seed)))]
+    counted = ([write(100 * place + rest, language) for rest in range(100)] for place in order)
+    return [" . ".join(words) + " ." for words in counted]

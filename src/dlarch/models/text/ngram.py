@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from dlarch.batches import TextBatch
+from dlarch.callbacks.samples import WrittenTexts
 from dlarch.errors import OptionError
 from dlarch.nn import KneserNey
 from dlarch.registry import register_model
@@ -94,9 +97,12 @@ class NGram(LanguageModel, WithoutGradients):
         """Score a batch, then count it."""
         if index == 0:
             self.ngrams.forget()
+        text = TextBatch(*batch)
+        before = self._begun_in(text, self._standing())[:, 0]
         with torch.no_grad():
             loss = super().training_step(batch, index)
-        self.ngrams.update(batch[0])
+        # The first token of a window was the last one of the window before, or is a start.
+        self.ngrams.update(torch.cat((before, text.tokens), dim=1), context=self.hparams.order)
         self._behind = True
         if index & (index + 1) == 0:
             self._make_tables()
@@ -115,6 +121,10 @@ class NGram(LanguageModel, WithoutGradients):
     def on_train_epoch_end(self) -> None:
         """Count all text."""
         self._make_tables()
+
+    def pictures(self) -> list[Callback]:
+        """Texts that it writes; it has no units."""
+        return [WrittenTexts()]
 
     # ---- predicting
 
