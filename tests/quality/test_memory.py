@@ -20,7 +20,7 @@ def test_a_gru_recalls_the_first_of_ten_letters(fit):
 
 
 def test_a_wave_runs_freely_for_200_steps(fit):
-    """Always saying 0 has 1/2."""
+    """Always saying 0 has 1/2; 0.041 measured."""
     words = "--config rnn_regressor --data.min_period 25 --data.max_period 25"
     words += " --data.train_size 2000 --data.eval_size 100 --trainer.max_epochs 5"
     words += " --model.pictures false --seed_everything 1"
