@@ -111,16 +111,20 @@ def test_a_row_that_begins_has_no_past_and_gradients_end_at_the_window(corpus):
     model = make(data)
     model.eval()
     tokens = torch.randint(4, 8, (2, 5))
-    ended = model._predict(TextBatch(tokens, goes_on=torch.tensor([False, False])), None)[2]
+
+    def predict(batch, before=None):
+        return model._predict(batch, model._begun_in(batch, before))
+
+    begins = TextBatch(tokens, goes_on=torch.tensor([False, False]))
+    ended = predict(begins)[2]
     assert not ended.hidden.requires_grad
-    goes_on = torch.tensor([True, False])
-    logits, _, _ = model._predict(TextBatch(tokens, goes_on=goes_on), ended)
-    fresh, _, _ = model._predict(TextBatch(tokens, goes_on=torch.tensor([False, False])), ended)
+    logits, _, _ = predict(TextBatch(tokens, goes_on=torch.tensor([True, False])), ended)
+    fresh, _, _ = predict(begins, ended)
     logits, fresh = logits.unflatten(0, (2, 4)), fresh.unflatten(0, (2, 4))
     assert not torch.allclose(logits[0], fresh[0])
     torch.testing.assert_close(logits[1], fresh[1])
     # Texts that say nothing of it always begin.
-    plain, _, kept = model._predict(TextBatch(tokens), ended)
+    plain, _, kept = predict(TextBatch(tokens), ended)
     torch.testing.assert_close(plain.unflatten(0, (2, 4)), fresh)
     assert kept is None
 
