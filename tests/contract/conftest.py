@@ -84,8 +84,9 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
 }
 """Arguments of a model that has no small default."""
 
-RATES = {"conv_seq2seq": 1e-3}
-"""Learning rate for a model whose layers, gated and not normalised, diverge with 5e-3."""
+RATES = {"conv_seq2seq": 1e-3, "embedding_bag": 5e-2}
+"""Learning rate for a model whose layers, gated and not normalised, diverge with 5e-3, or whose
+means over a text change slowly."""
 
 OTHER_VALUES: dict[tuple[str, str], Any] = {
     ("finetune", "body"): {"name": "mlp", "hidden_sizes": [20]},
