@@ -16,6 +16,7 @@ from dlarch.nn.bags import (
 )
 from dlarch.processing.translation import pad
 from dlarch.spec import BOS, EOS, PAD, UNK
+from dlarch.tasks.counts import known_words
 
 V, BUCKETS = 30, 1000
 
@@ -41,7 +42,7 @@ def runs(row, longest):
 @pytest.mark.parametrize("longest", [1, 2, 3, 4])
 def test_ngrams_are_those_that_brute_force_finds(longest):
     texts = rows()
-    found = words_and_ngrams(pad(texts), longest, V, BUCKETS)
+    found = words_and_ngrams(known_words(pad(texts)), longest, V, BUCKETS)
     ids = {}  # of each run wherever it stands
     for features, row in zip(found.tolist(), texts, strict=True):
         features = [each for each in features if each != PAD]
@@ -53,8 +54,8 @@ def test_ngrams_are_those_that_brute_force_finds(longest):
 
 def test_padding_changes_no_feature():
     row = [BOS, 7, 8, UNK, 9, 10, 11, EOS]
-    alone = words_and_ngrams(torch.tensor([row]), 3, V, BUCKETS)[0]
-    padded = words_and_ngrams(pad([row, [*row, *row]]), 3, V, BUCKETS)[0]
+    alone = words_and_ngrams(known_words(torch.tensor([row])), 3, V, BUCKETS)[0]
+    padded = words_and_ngrams(known_words(pad([row, [*row, *row]])), 3, V, BUCKETS)[0]
     assert alone[alone != PAD].tolist() == padded[padded != PAD].tolist()
 
 
@@ -71,7 +72,7 @@ def test_the_order_of_words_matters_and_buckets_fill_evenly():
 
 
 def test_occurrences_and_distinct_are_those_of_a_loop():
-    features = words_and_ngrams(pad(rows()), 2, V, 20)
+    features = words_and_ngrams(known_words(pad(rows())), 2, V, 20)
     for row, counts, once in zip(
         features.tolist(), occurrences(features).tolist(), distinct(features).tolist(), strict=True
     ):
@@ -84,7 +85,7 @@ def test_document_counts_are_those_of_scikit_learn():
     written = [" ".join(f"w{token}" for token in row if token > EOS) for row in texts]
     words = [f"w{token}" for token in range(4, V)]
     table = CountVectorizer(vocabulary=words, binary=True).fit_transform(written).toarray()
-    counts = count_documents(words_and_ngrams(pad(texts), 1, V, 1), labels, V, 3)
+    counts = count_documents(words_and_ngrams(known_words(pad(texts)), 1, V, 1), labels, V, 3)
     for label in range(3):
         wanted = table[labels.numpy() == label].sum(0)
         assert counts.features[4:, label].tolist() == wanted.tolist()

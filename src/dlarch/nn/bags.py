@@ -8,42 +8,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.spec import PAD, SPECIAL_TOKENS
+NONE = 0
+"""The id that stands where there is no word, as padding does."""
 
 _MULTIPLIER = 6364136223846793005  # of Knuth's generator: it spreads over all 64 bits
 
 
-def known_words(tokens: Tensor) -> Tensor:
-    """Token ids (B, T) with `PAD` for whatever is no word of the vocabulary."""
-    return tokens.masked_fill(tokens < len(SPECIAL_TOKENS), PAD)
-
-
-def words_and_ngrams(tokens: Tensor, ngrams: int, vocab_size: int, buckets: int) -> Tensor:
+def words_and_ngrams(words: Tensor, ngrams: int, vocab_size: int, buckets: int) -> Tensor:
     """The ids of all words of texts, and of all runs of 2 to `ngrams` words.
 
     A word has its own id. A run has one of `buckets` ids from `vocab_size` on, found by a hash of
-    its words (1607.01759): runs that share a bucket cannot be told apart. There is no run over the
-    beginning or end of a text, or over an unknown word.
+    its words (1607.01759): runs that share a bucket cannot be told apart. There is no run over a
+    place without a word.
 
     Args:
-        tokens: ids (B, T), padded with PAD.
+        words: ids (B, T), NONE where there is no word.
         ngrams: longest run, n.
         vocab_size: number of token ids, V.
         buckets: number of ids for runs.
 
     Returns:
-        (B, n T) ids below V + buckets, PAD where there is no word or run.
+        (B, n T) ids below V + buckets, NONE where there is no word or run.
     """
-    words = known_words(tokens)
-    found, hashes, whole = [words], words, words != PAD
+    found, hashes, whole = [words], words, words != NONE
     for order in range(1, ngrams):
-        following = F.pad(words, (0, order), value=PAD)[:, order:]
-        whole = whole & (following != PAD)
+        following = F.pad(words, (0, order), value=NONE)[:, order:]
+        whole = whole & (following != NONE)
         hashes = hashes * _MULTIPLIER + following  # an overflow is part of the hash
         for _ in range(2):
             hashes = (hashes ^ (hashes >> 32)) * _MULTIPLIER
         high = (hashes >> 33) & 0x7FFFFFFF  # these bits depend on all of the words
-        found.append((vocab_size + high % buckets).masked_fill(~whole, PAD))
+        found.append((vocab_size + high % buckets).masked_fill(~whole, NONE))
     return torch.cat(found, dim=1)
 
 
@@ -55,10 +50,10 @@ def occurrences(features: Tensor) -> Tensor:
 
 
 def distinct(features: Tensor) -> Tensor:
-    """Each id of a row (B, F) once, sorted; `PAD` in the place of its repetitions."""
+    """Each id of a row (B, F) once, sorted; `NONE` in the place of its repetitions."""
     ordered = features.sort(1).values
     repeated = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
-    return ordered.masked_fill(repeated, PAD)
+    return ordered.masked_fill(repeated, NONE)
 
 
 class DocumentCounts(NamedTuple):
@@ -77,13 +72,13 @@ def count_documents(features: Tensor, labels: Tensor, size: int, classes: int) -
     """Count the texts that have each of `size` features, by class.
 
     Args:
-        features: ids (B, F), PAD where there is none.
+        features: ids (B, F), NONE where there is none.
         labels: (B,), from 0 to `classes` - 1.
         size: number of features.
         classes: K.
     """
     once = distinct(features)
-    keys = (once * classes + labels[:, None])[once != PAD]
+    keys = (once * classes + labels[:, None])[once != NONE]
     counts = torch.bincount(keys, minlength=size * classes).view(size, classes)
     return DocumentCounts(counts, torch.bincount(labels, minlength=classes))
 
@@ -108,7 +103,7 @@ def log_count_ratios(counts: Tensor, smoothing: float = 1.0) -> Tensor:
 
 
 def inverse_frequencies(counts: Tensor, texts: int) -> Tensor:
-    """How rare features are: log((1 + texts) / (1 + counts)) + 1, (F,), that of PAD included.
+    """How rare features are: log((1 + texts) / (1 + counts)) + 1, (F,), that of NONE included.
 
     Args:
         counts: texts that have each feature, (F,).

@@ -1,4 +1,4 @@
-"""Counts of words over the training texts, for what a model computes of them once."""
+"""The words of texts, and how often they occur in training, which a model counts once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from dlarch.nn.bags import DocumentCounts, count_documents
+from dlarch.spec import PAD, SPECIAL_TOKENS
 from dlarch.tasks.examples import training_batches
+
+
+def known_words(tokens: Tensor) -> Tensor:
+    """Token ids (B, T) with PAD for whatever is no word: unknown ones, the ends of a text."""
+    return tokens.masked_fill(tokens < len(SPECIAL_TOKENS), PAD)
 
 
 @torch.no_grad()

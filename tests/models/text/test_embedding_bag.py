@@ -13,6 +13,7 @@ from dlarch.hub import AutoModel
 from dlarch.nn.bags import words_and_ngrams
 from dlarch.processing.translation import pad
 from dlarch.spec import BOS, EOS, PAD, UNK
+from dlarch.tasks.counts import known_words
 
 ROWS = [[BOS, 4, 5, 4, 6, EOS], [BOS, 9, EOS], [BOS, 7, UNK, 5, 6, 6, 8, 10, EOS], [BOS, UNK, EOS]]
 VARIANTS = [
@@ -36,7 +37,7 @@ def make(**options):
 def by_hand(model, row):
     """The logits of a text, feature after feature."""
     options = model.hparams
-    ids = words_and_ngrams(torch.tensor([row]), options.ngrams, 12, 50)[0].tolist()
+    ids = words_and_ngrams(known_words(torch.tensor([row])), options.ngrams, 12, 50)[0].tolist()
     ids = [each for each in ids if each != PAD]
     ids = sorted(set(ids)) if options.once else ids
     divisor = max(len(ids), 1) if options.mode == "mean" else 1

@@ -19,7 +19,7 @@ from dlarch.tasks import (
     SchedulerCallable,
     TextClassifier,
 )
-from dlarch.tasks.counts import count_training_texts
+from dlarch.tasks.counts import count_training_texts, known_words
 
 
 @register_model("embedding_bag", paper="1607.01759")
@@ -135,7 +135,8 @@ class EmbeddingBag(TextClassifier):
     def features(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to those of words and n-grams (B, n T), PAD where there is none."""
         options = self.hparams
-        found = words_and_ngrams(tokens, options.ngrams, options.vocab_size, options.buckets)
+        words = known_words(tokens)
+        found = words_and_ngrams(words, options.ngrams, options.vocab_size, options.buckets)
         return distinct(found) if options.once else found
 
     def on_train_start(self) -> None:
