@@ -45,6 +45,8 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
     ("text_cnn", "vectors"): "needs a file of vectors; tests/tasks/test_vectors.py has one",
     ("lstm_classifier", "vectors"): "needs a file of vectors; tests/tasks/test_vectors.py has one",
     ("lstm_attention", "vectors"): "needs a file of vectors; tests/tasks/test_vectors.py has one",
+    ("text_mlp", "paper"): "Salton and Buckley (1988) is not on arXiv",
+    ("text_mlp", "vectors"): "needs a file; tests/models/text/test_text_mlp.py has one",
     ("finetune", "weights"): "needs a download; tests/models/vision/test_finetune.py has a file",
     ("linear_regression", "paper"): "Gauss (1809) is not on arXiv",
     ("bayesian_linear_regression", "paper"): "MacKay (1992) is not on arXiv",
