@@ -49,7 +49,9 @@ class EmbeddingBag(TextClassifier):
     over unknown words or the ends of a text; (4) the sum instead of the mean, each feature once
     per text, and naive Bayes weights are options.
 
-    Expected: see docs/models/embedding_bag.md, `dlarch fit --config recipes/embedding_bag.yaml`.
+    Expected: test/accuracy 0.920 (seed 1) on reviews of films with naive Bayes ratios of up to three
+    words, 2 minutes on one CPU core, `dlarch fit --config recipes/embedding_bag_nb_imdb.yaml`; see
+    docs/models/embedding_bag.md.
 
     Args:
         vocab_size: number of token ids, V. Taken from the data when not given.
@@ -64,7 +66,7 @@ class EmbeddingBag(TextClassifier):
         optimizer: called with the parameters.
         scheduler: called with the optimizer; steps after each optimizer step.
         initializer: of the linear layer; torch's own when not given.
-        pictures: draw confusion matrix, features and words at each validation.
+        pictures: draw confusion matrix and features at each validation.
     """
 
     ratios: Tensor
