@@ -1,5 +1,7 @@
 """Texts as features of baselines: by hand, and against scikit-learn on written words."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def test_naive_bayes_features_are_ratios_where_there_is_the_word(data):
     table = np.array([[name in row for name in names] for row in map(set, rows)], dtype=float)
     for place, name in enumerate(names):
         if isinstance(name, tuple):
-            pairs = [name in list(zip(row, row[1:], strict=False)) for row in rows]
+            pairs = [name in list(pairwise(row)) for row in rows]
             table[:, place] = pairs
     p, q = 1 + table[labels == 1].sum(0), 1 + table[labels == 0].sum(0)
     ratios = np.log(p / p.sum()) - np.log(q / q.sum())
