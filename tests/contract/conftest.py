@@ -58,7 +58,7 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
 }
 """(model or data module, test or argument) to the reason why it is left out there."""
 
-COUNTS = {"models": 28, "data": 16, "exemptions": 26}
+COUNTS = {"models": 30, "data": 16, "exemptions": 28}
 """What is registered; raised with each model, so that none is lost unseen."""
 
 SMALL_DATA: dict[str, dict[str, Any]] = {

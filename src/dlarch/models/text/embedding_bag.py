@@ -50,8 +50,8 @@ class EmbeddingBag(TextClassifier):
     per text, and naive Bayes weights are options.
 
     Expected: test/accuracy 0.920 (seed 1) on reviews of films with naive Bayes ratios of up to
-    three words, 2 minutes on one CPU core, `dlarch fit --config recipes/embedding_bag_nb_imdb.yaml`; see
-    docs/models/embedding_bag.md.
+    three words, 2 minutes on one CPU core,
+    `dlarch fit --config recipes/embedding_bag_nb_imdb.yaml`; see docs/models/embedding_bag.md.
 
     Args:
         vocab_size: number of token ids, V. Taken from the data when not given.

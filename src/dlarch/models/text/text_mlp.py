@@ -109,9 +109,8 @@ class TextMLP(TextClassifier):
             self.embedding = WordEmbedding(vocab_size, width, options.vectors, options.freeze)
         else:
             width = sizes.pop(0)
-            self.embedding = WordEmbedding(vocab_size, width)
-            bound = vocab_size**-0.5  # as torch draws a linear layer on counts
-            nn.init.uniform_(self.embedding.weight, -bound, bound)
+            # As torch draws a linear layer on counts.
+            self.embedding = WordEmbedding(vocab_size, width, spread=vocab_size**-0.5)
             self.bias = nn.Parameter(torch.zeros(width))
             if sizes:
                 self.network.extend([nn.ReLU(), nn.Dropout(options.dropout)])
