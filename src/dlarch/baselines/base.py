@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dlarch.batches import ImageBatch, TableBatch
-from dlarch.errors import MismatchError
+from dlarch.baselines.texts import Features, read_texts, text_features
+from dlarch.batches import ImageBatch, TableBatch, TextBatch
+from dlarch.errors import MismatchError, OptionError
 
 Arrays = tuple[NDArray[np.float32], NDArray[Any]]
 """Features (n, F), and classes (n,) or numbers (n, O)."""
@@ -53,33 +54,57 @@ def arrays(data: Any, split: Literal["train", "validation", "test"]) -> Arrays:
     return features, np.concatenate([batch[1].numpy() for batch in batches])
 
 
-def score(baseline: Baseline, data: Any, seed: int = 1) -> Scores:
+def score(
+    baseline: Baseline,
+    data: Any,
+    seed: int = 1,
+    features: Features | None = None,
+    vectors: str | None = None,
+) -> Scores:
     """Fit a baseline on the training split, and score the others.
 
     Args:
         baseline: what to fit.
         data: a data module that is set up.
         seed: of what is random in the baseline.
+        features: what texts are turned into; see `dlarch.baselines.texts.TextFeatures`.
+        vectors: file of word vectors, for features that are means of vectors.
 
     Raises:
         MismatchError: it predicts numbers and the data have classes, or the other way round.
+        OptionError: features are asked for of data that are no texts, or there are none such.
     """
     classes = data.spec.num_classes is not None
     if classes != (baseline.predicts == "classes"):
         raise MismatchError(
             f"{type(baseline).__name__} predicts {baseline.predicts}, which these data do not have."
         )
-    features, targets = arrays(data, "train")
+    texts = data.batch_type is TextBatch
+    if not texts and (features is not None or vectors is not None):
+        raise OptionError("features and vectors are for texts: leave them out.")
+    make = text_features(data, features, vectors, seed) if texts else None
+    if make is not None:
+        rows, targets = read_texts(data, "train")
+        inputs: Any = make.fit(rows, targets)
+    else:
+        inputs, targets = arrays(data, "train")
     estimator = baseline.estimator(seed)
     started = time.perf_counter()
-    estimator.fit(features, targets if classes else np.squeeze(targets, 1))
+    estimator.fit(inputs, targets if classes else np.squeeze(targets, 1))
     seconds = time.perf_counter() - started
     metrics: dict[str, float] = {}
     for tag, split in (("val", "validation"), ("test", "test")):
-        features, targets = arrays(data, split)  # type: ignore[arg-type]
-        found = estimator.predict(features)
+        if make is not None:
+            rows, targets = read_texts(data, split)
+            inputs = make.transform(rows)
+        else:
+            inputs, targets = arrays(data, split)  # type: ignore[arg-type]
+        found = estimator.predict(inputs)
         if classes:
             metrics[f"{tag}/accuracy"] = float((found == targets).mean())
+            if texts:
+                recalls = [(found == k)[targets == k].mean() for k in np.unique(targets)]
+                metrics[f"{tag}/macro_recall"] = float(np.mean(recalls))
         else:
             errors = (found.reshape(targets.shape) - targets) * np.asarray(
                 data.processor.target_std

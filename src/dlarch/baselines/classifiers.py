@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
@@ -10,15 +10,17 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.naive_bayes import BernoulliNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 
 from dlarch.baselines.base import Baseline
+from dlarch.batches import ImageBatch, TableBatch, TextBatch
 from dlarch.registry import register_baseline
 
 
 class Classifier(Baseline):
-    """A baseline that tells classes."""
+    """A baseline that tells classes, of images, rows or texts."""
 
+    batch_type: ClassVar[tuple[type, ...]] = (ImageBatch, TableBatch, TextBatch)
     predicts = "classes"
 
 
@@ -46,12 +48,32 @@ class SupportVectors(Classifier):
         C: how much a violated margin costs.
     """
 
+    batch_type = (ImageBatch, TableBatch)  # with as many features as texts have, a line is enough
+
     def __init__(self, C: float = 10.0) -> None:  # noqa: N803 (as scikit-learn has it)
         self.C = C
 
     def estimator(self, seed: int) -> Any:  # noqa: ARG002
         """An SVC of scikit-learn."""
         return SVC(C=self.C, cache_size=1000)
+
+
+@register_baseline("linear_svc")
+class LinearSupportVectors(Classifier):
+    """Linear support vector machine, one class against the rest.
+
+    Args:
+        C: how much a violated margin costs.
+    """
+
+    batch_type = (TextBatch,)
+
+    def __init__(self, C: float = 0.1) -> None:  # noqa: N803 (as scikit-learn has it)
+        self.C = C
+
+    def estimator(self, seed: int) -> Any:
+        """A LinearSVC of scikit-learn."""
+        return LinearSVC(C=self.C, random_state=seed)
 
 
 @register_baseline("sgd")
@@ -103,6 +125,8 @@ class PCANeighbours(Classifier):
         components: as many as there are features, at most.
         neighbours: that vote.
     """
+
+    batch_type = (ImageBatch, TableBatch)
 
     def __init__(self, components: int = 50, neighbours: int = 3) -> None:
         self.components, self.neighbours = components, neighbours

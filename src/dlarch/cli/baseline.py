@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,18 @@ def run(argv: list[str]) -> int:
     parser = OptionParser(
         "baseline", "Fit methods of scikit-learn on a data module's splits, score them as networks."
     )
-    parser.add_argument("names", nargs="*", help="baselines; all that fit the data when not given")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help="baselines, as NAME or NAME:OPTION=VALUE; all that fit the data when not given",
+    )
     parser.add_argument("--config", help="a recipe, of which the data are taken")
     parser.add_argument("--data", help="a data module; its options follow as --data.NAME VALUE")
+    parser.add_argument(
+        "--features", nargs="+", help="what texts are turned into, one after another: words, tfidf,"
+        " characters, naive_bayes, mean_vectors, tfidf_vectors"
+    )  # fmt: skip
+    parser.add_argument("--vectors", help="file of word vectors, for means of vectors")
     parser.add_argument("--seed", type=int, default=1, help="of what is random (default: 1)")
     parser.add_argument("--list", action="store_true", help="only list the baselines")
     words, data_options = _without_data_options(argv)
@@ -36,15 +46,16 @@ def run(argv: list[str]) -> int:
         return 0
     data = _data(options.config, options.data, data_options)
     names = options.names or _fitting(data)
-    baselines = {name: factory.create_baseline(name) for name in names}
+    baselines = {name: _baseline(name) for name in names}
 
     from dlarch.baselines import score
 
     called = registry_name_of(data)
     rows: list[dict[str, Any]] = []
-    for name, baseline in baselines.items():
+    for (name, baseline), features in product(baselines.items(), options.features or [None]):
+        name = name if features is None else f"{name} on {features}"
         print_text(f"fitting {name}")
-        scores = score(baseline, data, options.seed)
+        scores = score(baseline, data, options.seed, features, options.vectors)
         rows.append({"name": name, "kind": "baseline", "minutes": scores.seconds / 60})
         rows[-1] |= scores.metrics
     metrics = list(dict.fromkeys(tag for row in rows for tag in row if "/" in tag))
@@ -76,6 +87,22 @@ def _without_data_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
         text = value if equals else rest.pop(0)
         options[option.removeprefix("--data.")] = yaml.safe_load(text)
     return words, options
+
+
+def _baseline(words: str) -> Any:
+    """The baseline of NAME or NAME:OPTION=VALUE,OPTION=VALUE.
+
+    Raises:
+        OptionError: an option has no value.
+    """
+    name, _, given = words.partition(":")
+    options = {}
+    for word in filter(None, given.split(",")):
+        option, equals, value = word.partition("=")
+        if not equals:
+            raise OptionError(f"{words}: option {option} needs a value, as in NAME:OPTION=VALUE.")
+        options[option] = yaml.safe_load(value)
+    return factory.create_baseline(name, **options)
 
 
 def registry_name_of(thing: Any) -> str:

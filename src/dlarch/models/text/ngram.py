@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.batches import TextBatch
-from dlarch.callbacks.samples import WrittenTexts
 from dlarch.errors import OptionError
 from dlarch.nn import KneserNey
 from dlarch.registry import register_model
@@ -121,10 +119,6 @@ class NGram(LanguageModel, WithoutGradients):
     def on_train_epoch_end(self) -> None:
         """Count all text."""
         self._make_tables()
-
-    def pictures(self) -> list[Callback]:
-        """Texts that it writes; it has no units."""
-        return [WrittenTexts()]
 
     # ---- predicting
 
