@@ -80,7 +80,8 @@ def gradients_through_time(watched: Sequence[WatchedStates]) -> dict[str, list[f
 def _norm(gradient: Tensor) -> Tensor:
     """The L2 norm; also of numbers so small that their squares would be 0."""
     largest = gradient.float().abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.linalg.vector_norm(gradient.float() / largest) * largest
+    norm: Tensor = torch.linalg.vector_norm(gradient.float() / largest)
+    return norm * largest
 
 
 class GradientThroughTime(Callback):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -89,7 +89,11 @@ def units_figure(found: UnitsOverText, count: int = 4) -> Figure:
         top = place * panel + 1
         colours = _coloured(activations[:, unit], at)
         axes.imshow(colours, extent=(0, COLUMNS, top + len(lines), top), aspect="auto")
-        style = {"family": "DejaVu Sans Mono", "fontsize": FONT_POINTS, "va": "center"}
+        style: dict[str, Any] = {
+            "family": "DejaVu Sans Mono",
+            "fontsize": FONT_POINTS,
+            "va": "center",
+        }
         axes.text(0, top - 0.5, f"unit {unit}", color=FAINT, **style)
         for row, line in enumerate(lines):
             text = line.replace("$", r"\$")  # no formula begins here
@@ -99,7 +103,7 @@ def units_figure(found: UnitsOverText, count: int = 4) -> Figure:
 
 def _laid_out(tokens: list[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Lines of at most `COLUMNS` characters, and which token stands at each place; -1 for none."""
-    lines, at = [""], [[]]
+    lines, at = [""], [list[int]()]
     for index, token in enumerate(tokens):
         for sign in token.replace("\n", NEWLINE):
             if len(lines[-1]) == COLUMNS or lines[-1].endswith(NEWLINE):

@@ -116,10 +116,9 @@ class SequenceRegressor(Supervised):
         sequence = self._scored[0][0][:count]
         half = sequence.shape[1] // 2
         free, _ = self._continued(sequence)
-        fed = self(sequence[:, :half])
-        truth, fed, free = (
+        parts = (
             [self._in_units(row, torch.zeros_like(row))[0][:, 0] for row in part]
-            for part in (sequence, fed, free)
+            for part in (sequence, self(sequence[:, :half]), free)
         )
         name = self._names()[0]
-        return [Forecast(name, *rows) for rows in zip(truth, fed, free, strict=True)]
+        return [Forecast(name, *rows) for rows in zip(*parts, strict=True)]

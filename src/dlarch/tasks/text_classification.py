@@ -23,6 +23,7 @@ from dlarch.spec import DataSpec
 from dlarch.tasks.examples import random_texts
 from dlarch.tasks.metrics import MacroRecall
 from dlarch.tasks.supervised import Supervised
+from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
 
 SHOWN_PER_CLASS = 4
 """Validation texts that are kept of each class, for the pictures."""
@@ -71,6 +72,17 @@ class TextClassifier(Supervised):
         outputs = super()._score(batch)
         self._metrics["macro_recall"].update(outputs.argmax(1), batch[1])
         return outputs
+
+    def on_fit_start(self) -> None:
+        """Start from pretrained word vectors, if the model was asked to.
+
+        Raises:
+            OptionError: the vectors are of another size than the embeddings.
+            DataError: their file cannot be read, or has none of the words.
+        """
+        super().on_fit_start()
+        if isinstance(getattr(self, "embedding", None), WordEmbedding):
+            start_from_vectors(self)
 
     # ---- what the pictures show
 

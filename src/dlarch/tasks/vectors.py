@@ -49,7 +49,7 @@ class WordEmbedding(nn.Embedding):
 def start_from_vectors(model: Any) -> None:
     """Fill `model.embedding`, a `WordEmbedding`, with the pretrained vectors that were asked for.
 
-    To be called in `on_fit_start`. Does nothing where there are no vectors to start from, or the
+    Does nothing where there are no vectors to start from, or the
     weights are trained already: in a resumed fit, and in a model that was loaded, which does not
     need the file.
 

@@ -16,7 +16,7 @@ from dlarch.tasks import (
     SchedulerCallable,
     TextClassifier,
 )
-from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
+from dlarch.tasks.vectors import WordEmbedding
 
 
 class AttentionPooling(nn.Module):
@@ -128,11 +128,6 @@ class LSTMAttention(TextClassifier):
         )
         self.weigh_states = AttentionPooling(2 * options.hidden_size, options.attention_size)
         self.output = nn.Linear(2 * options.hidden_size, num_classes)
-
-    def on_fit_start(self) -> None:
-        """Start from pretrained vectors, if there are any."""
-        super().on_fit_start()
-        start_from_vectors(self)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to logits (B, K)."""

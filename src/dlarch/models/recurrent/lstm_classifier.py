@@ -17,7 +17,7 @@ from dlarch.tasks import (
     SchedulerCallable,
     TextClassifier,
 )
-from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
+from dlarch.tasks.vectors import WordEmbedding
 
 
 @register_model("lstm_classifier")
@@ -118,11 +118,6 @@ class LSTMClassifier(TextClassifier):
         )
         directions = 2 if options.bidirectional else 1
         self.output = nn.Linear(directions * options.hidden_size, num_classes)
-
-    def on_fit_start(self) -> None:
-        """Start from pretrained vectors, if there are any."""
-        super().on_fit_start()
-        start_from_vectors(self)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to logits (B, K)."""

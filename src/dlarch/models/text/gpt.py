@@ -189,9 +189,10 @@ class GPT(LanguageModel):
     def _extend(self, tokens: Tensor, past: Past) -> tuple[Tensor, Past]:
         """Features (R, T, E) of new tokens, and what is kept of all; without K."""
         before, count = past.tokens.shape[1], tokens.shape[1]
-        if before + count > self.context:
+        most = self.hparams.positions
+        if before + count > most:
             raise DataError(
-                f"{before + count} tokens are more than the {self.context} positions of this model:"
+                f"{before + count} tokens are more than the {most} positions of this model:"
                 " use a smaller --data.window or --data.max_length, or train a model with more "
                 "--model.positions."
             )

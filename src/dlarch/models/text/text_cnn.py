@@ -19,7 +19,7 @@ from dlarch.tasks import (
     SchedulerCallable,
     TextClassifier,
 )
-from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
+from dlarch.tasks.vectors import WordEmbedding
 
 BLOCK = 4
 """Neighbouring positions of which the recurrent layer reads the maximum."""
@@ -115,11 +115,6 @@ class TextCNN(TextClassifier):
             self.recurrent = nn.LSTM(features, units, batch_first=True, bidirectional=True)
             features = 2 * units
         self.output = nn.Linear(features, num_classes)
-
-    def on_fit_start(self) -> None:
-        """Start from pretrained vectors, if there are any."""
-        super().on_fit_start()
-        start_from_vectors(self)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to logits (B, K)."""

@@ -21,7 +21,7 @@ from dlarch.tasks import (
     TextClassifier,
 )
 from dlarch.tasks.counts import count_training_texts, known_words
-from dlarch.tasks.vectors import WordEmbedding, start_from_vectors
+from dlarch.tasks.vectors import WordEmbedding
 
 
 @register_model("text_mlp")
@@ -65,7 +65,7 @@ class TextMLP(TextClassifier):
         pictures: draw confusion matrix and features at each validation.
     """
 
-    word_weights: Tensor
+    rarity: Tensor
     counted: Tensor
 
     def __init__(
@@ -120,14 +120,14 @@ class TextMLP(TextClassifier):
                 self.network.extend([nn.ReLU(), nn.Dropout(options.dropout)])
             width = size
         if options.inputs.startswith("tfidf"):
-            self.register_buffer("word_weights", torch.ones(vocab_size))
+            self.register_buffer("rarity", torch.ones(vocab_size))
             self.register_buffer("counted", torch.tensor(False))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (B, T) to logits (B, K)."""
         words = known_words(tokens)
         table = self.embedding.weight
-        weights = self.weigh(words).to(table.dtype)
+        weights = self.shares(words).to(table.dtype)
         text = F.embedding_bag(
             words, table, mode="sum", per_sample_weights=weights, padding_idx=PAD
         )
@@ -136,13 +136,13 @@ class TextMLP(TextClassifier):
         logits: Tensor = self.network(text)
         return logits
 
-    def weigh(self, words: Tensor) -> Tensor:
+    def shares(self, words: Tensor) -> Tensor:
         """What each word of texts (B, T) counts, a; 0 for PAD. Without a word all are 0."""
         inputs = self.hparams.inputs
         known = words != PAD
         weights = known.float()
         if inputs.startswith("tfidf"):
-            weights = weights * self.word_weights[words]
+            weights = weights * self.rarity[words]
         if inputs == "tfidf":  # a word that comes c times adds c of its c squared each time
             squares = (weights.square() * occurrences(words)).sum(1, keepdim=True)
             return weights / squares.sqrt().clamp_min(1e-12)
@@ -152,11 +152,6 @@ class TextMLP(TextClassifier):
 
     # ---- before the first gradient step
 
-    def on_fit_start(self) -> None:
-        """Start from pretrained vectors, if they were asked for."""
-        super().on_fit_start()
-        start_from_vectors(self)
-
     def on_train_start(self) -> None:
         """Count in how many training texts words are, if it matters and is not done yet."""
         super().on_train_start()
@@ -164,6 +159,6 @@ class TextMLP(TextClassifier):
             return
         sizes = self.hparams.vocab_size, self.hparams.num_classes
         counts = count_training_texts(self.trainer, known_words, *sizes)
-        rarity = inverse_frequencies(counts.features.sum(1), int(counts.texts.sum()))
-        self.word_weights.copy_(rarity)
+        found = inverse_frequencies(counts.features.sum(1), int(counts.texts.sum()))
+        self.rarity.copy_(found)
         self.counted.fill_(True)
