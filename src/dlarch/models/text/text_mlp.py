@@ -127,7 +127,7 @@ class TextMLP(TextClassifier):
         """Token ids (B, T) to logits (B, K)."""
         words = known_words(tokens)
         table = self.embedding.weight
-        weights = self.shares(words).to(table.dtype)
+        weights = self.importance(words).to(table.dtype)
         text = F.embedding_bag(
             words, table, mode="sum", per_sample_weights=weights, padding_idx=PAD
         )
@@ -136,7 +136,7 @@ class TextMLP(TextClassifier):
         logits: Tensor = self.network(text)
         return logits
 
-    def shares(self, words: Tensor) -> Tensor:
+    def importance(self, words: Tensor) -> Tensor:
         """What each word of texts (B, T) counts, a; 0 for PAD. Without a word all are 0."""
         inputs = self.hparams.inputs
         known = words != PAD
