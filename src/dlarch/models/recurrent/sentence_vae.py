@@ -48,7 +48,8 @@ class SentenceVAE(LatentText):
     code at each step, not only before the first; (3) free bits per dimension (Kingma et al.,
     1606.04934), on the mean over the batch; (4) other courses of the weight beside the logistic.
 
-    Expected: see docs/models/sentence_vae.md, `dlarch fit --config recipes/sentence_vae.yaml`.
+    Expected: on 5,000 captions test/kl 2.90 and test/nll_is100 47.84 with free nats, 0.004 and
+    47.60 without (seed 1), `dlarch sweep --config recipes/sweeps/sentence_vae.yaml`.
 
     Args:
         vocab_size: number of token ids, V. Taken from the data when not given.
