@@ -111,6 +111,7 @@ class GPT(LanguageModel):
     """
 
     carries_state = False
+    context: int
 
     def __init__(
         self,
