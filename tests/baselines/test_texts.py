@@ -41,11 +41,9 @@ def test_tfidf_is_that_of_the_written_words(data):
 def test_naive_bayes_features_are_ratios_where_there_is_the_word(data):
     maker, found, rows, labels = made(data, "naive_bayes")
     names = maker._counter.get_feature_names_out()
-    table = np.array([[name in row for name in names] for row in map(set, rows)], dtype=float)
-    for place, name in enumerate(names):
-        if isinstance(name, tuple):
-            pairs = [name in list(pairwise(row)) for row in rows]
-            table[:, place] = pairs
+    assert {len(name) for name in names} == {1, 2}
+    runs = [{*pairwise(row), *((token,) for token in row)} for row in rows]
+    table = np.array([[name in row for name in names] for row in runs], dtype=float)
     p, q = 1 + table[labels == 1].sum(0), 1 + table[labels == 0].sum(0)
     ratios = np.log(p / p.sum()) - np.log(q / q.sum())
     np.testing.assert_allclose(found.toarray(), table * ratios, atol=1e-6)

@@ -27,9 +27,6 @@ RANDOM_SIZE = 100
 LONGEST_NGRAM, FEWEST_TEXTS = 5, 2
 """Of `characters`: letters of the longest run, and texts that must have it."""
 
-BAYES_NGRAM = 2
-"""Of `naive_bayes`: words of the longest run."""
-
 
 class TextFeatures:
     """Makes rows of features from texts that are tokens already, as networks see them.
@@ -74,7 +71,11 @@ class TextFeatures:
         self.features = features
         self._decode = decode
         words = range(len(tokens))
-        counting = {"analyzer": _known, "vocabulary": {word: word for word in words}}
+        counting = {
+            "analyzer": _known,
+            "vocabulary": {(word,): word for word in words},
+            "lowercase": False,  # else a vocabulary must be of strings
+        }
         if features in ("words", "mean_vectors"):
             self._counter: Any = CountVectorizer(**counting)
         elif features in ("tfidf", "tfidf_vectors"):
@@ -117,11 +118,11 @@ class TextFeatures:
         return table
 
 
-def _known(row: list[int]) -> list[int]:
-    return [token for token in row if token >= len(SPECIAL_TOKENS)]
+def _known(row: list[int]) -> list[tuple[int, ...]]:
+    return [(token,) for token in row if token >= len(SPECIAL_TOKENS)]
 
 
-def _words_and_pairs(row: list[int]) -> list[Any]:
+def _words_and_pairs(row: list[int]) -> list[tuple[int, ...]]:
     pairs = [pair for pair in pairwise(row) if min(pair) >= len(SPECIAL_TOKENS)]
     return [*_known(row), *pairs]
 
