@@ -152,8 +152,10 @@ def name_words(arguments, root: Path):
 
 
 def text_words(arguments, root: Path):
-    """Options for 16 numbers in words, or 16 sentences of one side of pairs."""
+    """Options for all numbers in words, since few have one digit, or for 16 sentences of pairs."""
     source = arguments.get("source", "number_words")
+    if source == "number_words" and arguments.get("label_column") == "digits":
+        return []
     if "/" not in source:
         return ["--data.train_size", "16"]
     sides = {"source_language": "de", "target_language": arguments["text_column"]}
