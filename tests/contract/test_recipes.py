@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dlarch import AutoModel, data_info, list_models, model_info
 from dlarch.batches import ImageBatch
 from dlarch.callbacks.features import first_filters, last_linear
+from dlarch.callbacks.tokens import token_tables
 from dlarch.cli.main import main
 from dlarch.data.names import EMBEDDED
 from dlarch.data.pairs import GENERATORS
@@ -300,6 +301,12 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
         shown = {"samples/reconstructions", "samples/interpolations"}
         shown |= {"samples/texts"} if task == "LatentText" else set()
         assert shown <= {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
+    if hasattr(model, "vocabularies"):
+        for name, rows, _ in token_tables(model, model.vocabularies()):
+            files = list((run / "logs").glob(f"*/{name}/metadata.tsv"))
+            assert len(files) == int(model.with_pictures)
+            assert all(len(f.read_text("utf-8").splitlines()) == len(rows) for f in files)
+            assert f"`{name}`" in explained(subject.name)
     if task == "TextClassifier":
         expected |= {"attention/0"} if hasattr(model, "word_weights") else set()
     if task == "Supervised" and not numbers:

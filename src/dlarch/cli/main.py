@@ -20,6 +20,7 @@ VERBS = {
     "translate": ("dlarch.cli.translate:run", "translate text with a trained model"),
     "generate": ("dlarch.cli.generate:run", "write texts with a trained model"),
     "classify": ("dlarch.cli.classify:run", "tell the classes of images, texts or rows of numbers"),
+    "map": ("dlarch.cli.map:run", "draw what a model has learnt in two dimensions"),
     "sweep": ("dlarch.cli.sweep:run", "run a recipe under many settings and compare them"),
     "baseline": ("dlarch.cli.baseline:run", "what scikit-learn reaches on the same data"),
     "list": ("dlarch.cli.listing:run_list", "models and data, one per line"),

@@ -191,7 +191,7 @@ class LanguageModel(Writer):
     def pictures(self) -> list[Callback]:
         """Texts that the model writes, and its units, if it has any, over a text that it reads."""
         units: list[Callback] = [UnitActivations()] if self.learns_by == "gradients" else []
-        return [WrittenTexts(), *units]
+        return [*super().pictures(), WrittenTexts(), *units]
 
     def _keep_passage(self, batch: TextBatch) -> None:
         """Keep the first texts of a split, or the beginning of its first stream."""

@@ -293,7 +293,7 @@ class TextAutoencoder(Writer):
 
     def pictures(self) -> list[Callback]:
         """Reconstructions and interpolations."""
-        return [Reconstructions()]
+        return [*super().pictures(), Reconstructions()]
 
     def _keep_shown(self, batch: TextBatch) -> None:
         """Keep the first texts of those that are seen, whatever order they come in."""

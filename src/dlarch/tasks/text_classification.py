@@ -16,6 +16,7 @@ from dlarch.callbacks.classes import ConfusionMatrix
 from dlarch.callbacks.features import FeatureProjector
 from dlarch.callbacks.protocols import WeighedText, WeighsWords
 from dlarch.callbacks.through_time import GradientThroughTime
+from dlarch.callbacks.tokens import TokenProjector
 from dlarch.callbacks.weighed_texts import WeighedTexts
 from dlarch.errors import MismatchError
 from dlarch.processing import LabelledTextProcessor
@@ -51,6 +52,7 @@ class TextClassifier(Supervised):
     share that is found, in which a rare class counts as much as a frequent one.
     """
 
+    processor: LabelledTextProcessor | None
     batch_type = TextBatch
     reads = LabelledTextProcessor
 
@@ -87,9 +89,14 @@ class TextClassifier(Supervised):
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Confusion matrix, projector, gradient by time step; of some the weights of words."""
-        found: list[Callback] = [ConfusionMatrix(), FeatureProjector(), GradientThroughTime()]
+        """Confusion matrix, projectors, gradient by time step; of some the weights of words."""
+        found: list[Callback] = [ConfusionMatrix(), FeatureProjector(), TokenProjector()]
+        found.append(GradientThroughTime())
         return found + ([WeighedTexts()] if isinstance(self, WeighsWords) else [])
+
+    def vocabularies(self) -> dict[str, Sequence[str]]:
+        """The tokens, when they are known."""
+        return {} if self.processor is None else {"": self.processor.tokens.tokens_by_id}
 
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics, and choose texts anew: the same ones as before."""

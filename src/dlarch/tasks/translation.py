@@ -15,6 +15,7 @@ from torchmetrics import Metric
 from dlarch.batches import TranslationBatch
 from dlarch.callbacks.attention import AttentionMaps
 from dlarch.callbacks.protocols import TranslationSample
+from dlarch.callbacks.tokens import TokenProjector
 from dlarch.callbacks.translations import TranslationTable
 from dlarch.errors import DataError
 from dlarch.processing.words import split_words
@@ -216,8 +217,13 @@ class Translation(Translator):
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
-        """Attention maps and a table of translations."""
-        return [TranslationTable(), AttentionMaps()]
+        """Attention maps, a table of translations, and what it has made of the tokens."""
+        return [TranslationTable(), AttentionMaps(), TokenProjector()]
+
+    def vocabularies(self) -> dict[str, Sequence[str]]:
+        """The tokens of both languages, when they are known."""
+        sides = () if self.processor is None else ("source", "target")
+        return {side: getattr(self.processor, side).tokens_by_id for side in sides}
 
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics and the fixed examples."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from dlarch.callbacks.tokens import TokenProjector
 from dlarch.decoding import StepOutput, beam_search, sample, sample_stream
 from dlarch.errors import DataError, MismatchError, OptionError
 from dlarch.processing import LabelledTextProcessor
@@ -245,6 +247,16 @@ class Writer(Task):
     def _max_length(self, asked: int | None) -> int:
         known = getattr(self.processor, "longest", None)
         return asked or (MAX_LENGTH if known is None else known + known // 2)
+
+    # ---- what the pictures show
+
+    def pictures(self) -> list[Callback]:
+        """What it has made of the tokens."""
+        return [TokenProjector()]
+
+    def vocabularies(self) -> dict[str, Sequence[str]]:
+        """The tokens, when they are known."""
+        return {} if self.processor is None else {"": self.processor.tokens.tokens_by_id}
 
     def _own_processor(self) -> LabelledTextProcessor:
         if self.processor is None:
