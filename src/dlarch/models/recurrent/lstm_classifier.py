@@ -47,7 +47,7 @@ class LSTMClassifier(TextClassifier):
     everywhere today; (2) pooling, dropout, pretrained vectors and several layers are options.
 
     Expected: test/accuracy 1.0 on numbers in words (seed 1), `dlarch fit --config
-    recipes/lstm_classifier.yaml`; see docs/models/lstm_classifier.md.
+    recipes/lstm_classifier.yaml`, 0.893 on reviews; see docs/models/lstm_classifier.md.
 
     Args:
         vocab_size: number of token ids. Taken from the data when not given.
