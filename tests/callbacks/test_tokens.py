@@ -36,7 +36,7 @@ def test_a_table_is_written_when_a_fit_ends(runs, task):
     table = nn.Embedding(len(WORDS), 5)
     runs.fit(reader(task, {"embedding": table}), TokenProjector())
     rows, tokens = written(runs, "embedding")
-    assert tokens == ["the", "a␣b", "↵", "�"]
+    assert tokens == ["the", "a␣b", "⏎", "�"]
     np.testing.assert_allclose(rows, table.weight.detach()[4:].numpy(), atol=1e-4)
 
 

@@ -312,3 +312,25 @@ def test_damaged_dicts_are_refused_in_one_line(change):
     with pytest.raises(CheckpointError) as caught:
         TextProcessor.from_dict(values)
     assert "\n" not in str(caught.value)
+
+
+def test_byte_pairs_read_as_text():
+    processor = TextProcessor.train(["ein Mann schläft"] * 3, "bpe", vocab_size=290)
+    pieces = processor.pieces("ein Mann schläft 😀")
+    assert "".join(pieces[:3]).startswith("ein Mann")
+    assert " Mann" in pieces
+    assert "ä" in "".join(pieces)
+    assert pieces[-1] == "�"  # the last of the four bytes of a sign that was not seen
+    everything = processor.readable()
+    assert everything[:4] == list(SPECIAL_TOKENS)
+    assert "Ġ" not in "".join(everything[260:])
+    assert processor.tokens("ein Mann")[1] == "ĠMann"  # as the tokenizer names it
+
+
+@pytest.mark.parametrize("level", ["characters", "words"])
+def test_other_tokens_read_as_they_stand(level):
+    processor = TextProcessor.train(["a b Ġ"], level)
+    assert processor.readable() == list(processor.tokens_by_id)
+    assert processor.pieces("a ĠZ") == processor.tokens("a ĠZ")
+    with pytest.raises(IndexError, match="No token has the id 99"):
+        processor.as_text(99)

@@ -77,7 +77,9 @@ def read_table(folder: Path | str) -> Table:
     try:
         rows = np.loadtxt(numbers.read_text(encoding="utf-8").splitlines(), delimiter="\t", ndmin=2)
         # Names may hold quotation marks; TensorBoard knows no quoting.
-        lines = known.read_text(encoding="utf-8").splitlines() if known.is_file() else []
+        lines = (
+            known.read_text(encoding="utf-8").rstrip("\n").split("\n") if known.is_file() else []
+        )
     except OSError as error:
         raise DataError(f"{numbers} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from dlarch.callbacks.figures import FAINT, INK, figure_pixels, monospaced
+from dlarch.callbacks.figures import FAINT, INK, figure_pixels, monospaced, visible
 from dlarch.callbacks.protocols import (
     TranslationSample,
     shows,
@@ -38,14 +38,7 @@ DPI = 100
 FONT_SIZE = 8.64  # 12 pixels, where this font is crisp
 CHARACTER = FONT_SIZE * 0.602 / 72
 LINE = FONT_SIZE * 1.5 / 72
-LABEL_LENGTH, NOTE_LENGTH = 20, 80
-WHITESPACE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "→", "\u00a0": "␣", "\u202f": "␣"})
-
-
-def visible(token: str) -> str:
-    """A token as an axis shows it: white space as a sign, at most `LABEL_LENGTH` characters."""
-    token = token.translate(WHITESPACE)
-    return token if len(token) <= LABEL_LENGTH else token[: LABEL_LENGTH - 1] + "…"
+NOTE_LENGTH = 80
 
 
 def attention_figure(sample: TranslationSample) -> Figure:

@@ -15,6 +15,16 @@ INK, FAINT = "#1b2733", "#6b7a89"
 """Of what is to be read, and of what stands beside it."""
 
 
+LABEL_LENGTH = 20
+WHITESPACE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "→", "\u00a0": "␣", "\u202f": "␣"})
+
+
+def visible(token: str) -> str:
+    """A token as a label: white space as a sign, `�` for what has none, at most 20 characters."""
+    token = "".join(c if c.isprintable() else "�" for c in token.translate(WHITESPACE))
+    return token if len(token) <= LABEL_LENGTH else token[: LABEL_LENGTH - 1] + "…"
+
+
 def figure_pixels(figure: Figure) -> NDArray[np.uint8]:
     """Render a figure to (H, W, 3), each value 0..255, without pyplot's global state."""
     canvas = FigureCanvasAgg(figure)

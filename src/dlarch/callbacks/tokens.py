@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from dlarch.callbacks.features import principal
+from dlarch.callbacks.figures import visible
 from dlarch.callbacks.protocols import tensorboard_writers
 from dlarch.spec import SPECIAL_TOKENS
 
 MOST_TOKENS = 2000
 """Of each table; a vocabulary begins with the most frequent tokens."""
-
-SIGNS = {" ": "␣", "\n": "↵", "\t": "⇥"}
-"""What the projector shows for white space."""
 
 
 @runtime_checkable
@@ -49,7 +47,7 @@ class TokenProjector(Callback):
                 writer.add_embedding(
                     # float64, which has no tail of digits after rounding
                     principal(table[:MOST_TOKENS].float().cpu()).double().round(decimals=4),
-                    metadata=[_shown(token) for token in tokens[:MOST_TOKENS]],
+                    metadata=[visible(token) for token in tokens[:MOST_TOKENS]],
                     global_step=trainer.global_step,
                     tag=name,
                 )
@@ -76,8 +74,3 @@ def token_tables(
 
 def _is_one_hot(table: Tensor) -> bool:
     return table.shape[0] == table.shape[1] and torch.equal(table, torch.eye(len(table)).to(table))
-
-
-def _shown(token: str) -> str:
-    """A token on one line, in which white space is seen."""
-    return "".join(SIGNS.get(sign, sign if sign.isprintable() else "�") for sign in token)

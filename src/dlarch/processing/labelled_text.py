@@ -81,7 +81,7 @@ class LabelledTextProcessor(Processor, type="text"):
         Words are followed by a space, so that joining the pieces gives a text to read.
         """
         gap = " " if self.tokens.level == "words" else ""
-        found = self._cut([token + gap for token in self.tokens.tokens(text)])
+        found = self._cut([token + gap for token in self.tokens.pieces(text)])
         return [SPECIAL_TOKENS[BOS] + gap, *found, SPECIAL_TOKENS[EOS]]
 
     def _cut(self, row: list[Item]) -> list[Item]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -165,9 +165,16 @@ class TextProcessor:
 
     def tokens(self, text: str) -> list[str]:
         """The pieces that `encode` gives ids to; unknown ones as they stand in the text."""
+        return self._named(text, self.id_to_token)
+
+    def pieces(self, text: str) -> list[str]:
+        """The same in readable form, see `as_text`."""
+        return self._named(text, self.as_text)
+
+    def _named(self, text: str, name: Callable[[int], str]) -> list[str]:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return [
-            text[start:end] if index == UNK and end > start else self._tokens[index]
+            text[start:end] if index == UNK and end > start else name(index)
             for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
         ]
 
@@ -190,6 +197,10 @@ class TextProcessor:
         """All tokens in the order of their ids; the first 4 are `SPECIAL_TOKENS`."""
         return self._tokens
 
+    def readable(self) -> list[str]:
+        """All tokens in the order of their ids, as they read, see `as_text`."""
+        return [self.as_text(index) for index in range(self.vocab_size)]
+
     def normalize(self, text: str) -> str:
         """The text as `decode` would write it if no word of it were unknown."""
         if self.level == "foreign":
@@ -207,6 +218,18 @@ class TextProcessor:
         if not 0 <= index < self.vocab_size:
             raise IndexError(f"No token has the id {index}; the vocabulary has {self.vocab_size}.")
         return self._tokens[index]
+
+    def as_text(self, index: int) -> str:
+        """How the token with this id reads: bytes as the characters that they mean.
+
+        Bytes that are only a part of a character are `�`.
+
+        Raises:
+            IndexError: there is no such id.
+        """
+        token = self.id_to_token(index)
+        of_bytes = isinstance(self._tokenizer.decoder, decoders.ByteLevel)
+        return self._tokenizer.decode([index]) or token if of_bytes else token
 
     def token_to_id(self, token: str) -> int:
         """The id of a token, UNK if it is not in the vocabulary."""

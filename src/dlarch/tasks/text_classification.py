@@ -96,7 +96,7 @@ class TextClassifier(Supervised):
 
     def vocabularies(self) -> dict[str, Sequence[str]]:
         """The tokens, when they are known."""
-        return {} if self.processor is None else {"": self.processor.tokens.tokens_by_id}
+        return {} if self.processor is None else {"": self.processor.tokens.readable()}
 
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics, and choose texts anew: the same ones as before."""

@@ -223,7 +223,7 @@ class Translation(Translator):
     def vocabularies(self) -> dict[str, Sequence[str]]:
         """The tokens of both languages, when they are known."""
         sides = () if self.processor is None else ("source", "target")
-        return {side: getattr(self.processor, side).tokens_by_id for side in sides}
+        return {side: getattr(self.processor, side).readable() for side in sides}
 
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics and the fixed examples."""
@@ -301,7 +301,7 @@ class Translation(Translator):
     def _written(self, ids: Tensor, side: str) -> list[str]:
         if self.processor is None:
             return [str(int(i)) for i in ids]
-        return [getattr(self.processor, side).id_to_token(int(i)) for i in ids]
+        return [getattr(self.processor, side).as_text(int(i)) for i in ids]
 
 
 def _rows(pairs: TranslationBatch, rows: Tensor) -> TranslationBatch:

@@ -256,7 +256,7 @@ class Writer(Task):
 
     def vocabularies(self) -> dict[str, Sequence[str]]:
         """The tokens, when they are known."""
-        return {} if self.processor is None else {"": self.processor.tokens.tokens_by_id}
+        return {} if self.processor is None else {"": self.processor.tokens.readable()}
 
     def _own_processor(self) -> LabelledTextProcessor:
         if self.processor is None:
