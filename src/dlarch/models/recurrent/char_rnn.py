@@ -60,8 +60,7 @@ class CharRNN(LanguageModel):
         hidden_size: units of each layer, N.
         layers: the states of each are the inputs of the next.
         condition_size: numbers in the embedding of a class.
-        dropout: share of embeddings, and of what a layer gives to the next and to the output, set
-            to zero in training.
+        dropout: share of what a layer gives to the next and to the output, set to zero in training.
         nonlinearity: of the cell "rnn": "tanh" or "relu".
         recurrent_init: how the matrices U begin: as torch draws them, as the identity (1504.00941),
             as a random orthogonal matrix, or normal with deviation `recurrent_std`.
@@ -157,7 +156,7 @@ class CharRNN(LanguageModel):
 
     def _inputs(self, tokens: Tensor, given: Given) -> Tensor:
         """What is read: tokens (B, T) as (B, T, E), and beside each the class of its text."""
-        embedded: Tensor = self.dropout(self.embedding(tokens))
+        embedded: Tensor = self.embedding(tokens)
         if given.condition is None:
             return embedded
         condition = self.condition(given.condition)[:, None]
