@@ -143,6 +143,9 @@ def test_classes_are_drawn_when_none_is_asked_for(model):
 def test_what_cannot_be_written_is_refused(model, options, error, said):
     with pytest.raises(error, match=said):
         model.generate(**{"condition": "early"} | options)
+    if "n" not in options and "beam" not in options:
+        with pytest.raises(error, match=said):
+            list(model.stream(**{"condition": "early"} | options))
 
 
 def test_a_class_must_be_given_and_a_processor_be_there(model):

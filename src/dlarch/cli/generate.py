@@ -20,9 +20,12 @@ def run(argv: list[str]) -> int:
     options: dict[str, Any] = {name: getattr(arguments, name) for name in names}
     options["condition"] = _condition(arguments.condition, model)
     if arguments.n == 1 and arguments.beam is None:
+        text = ""
         for piece in model.stream(**options):
+            text += piece
             print(piece, end="", flush=True)
         print()
+        _say_new([text], _training_texts(arguments.run, model))
         return 0
     texts = model.generate(arguments.n, beam=arguments.beam, **options)
     known = _training_texts(arguments.run, model)
@@ -32,10 +35,15 @@ def run(argv: list[str]) -> int:
             print_text(text.removesuffix("\n") + "\n")
         else:
             print_text(text if known is None else f"{text}\t{'known' if text in known else 'new'}")
+    _say_new(texts, known)
+    return 0
+
+
+def _say_new(texts: list[str], known: set[str] | None) -> None:
     if known is not None:
         new = sum(text not in known for text in texts)
-        print(f"{new} of {len(texts)} are not among the training texts.", file=sys.stderr)
-    return 0
+        are = "is" if len(texts) == 1 else "are"
+        print(f"{new} of {len(texts)} {are} not among the training texts.", file=sys.stderr)
 
 
 def _parser() -> OptionParser:
@@ -87,6 +95,7 @@ def _training_texts(where: str, model: Any) -> set[str] | None:
             asked["class_path"], **asked.get("init_args", {}) | {"processor": model.processor}
         )
         if not data.in_documents:
+            print("Not compared with the training text, which is read in windows.", file=sys.stderr)
             return None
         plain = model.processor.tokens.normalize  # as the model can write it
         return {plain(text) for text, _ in data.open_source().read("train")}

@@ -107,12 +107,7 @@ def sample(
     """
     if num_samples < 1:
         raise OptionError(f"num_samples must be at least 1, not {num_samples}.")
-    if not 0 <= temperature < math.inf:
-        raise OptionError(f"temperature must be a number from 0 up, not {temperature}.")
-    if top_k is not None and top_k < 1:
-        raise OptionError(f"top_k must be at least 1, or None for all tokens, not {top_k}.")
-    if not 0 < top_p <= 1:
-        raise OptionError(f"top_p must be above 0 and at most 1, not {top_p}.")
+    _check(temperature, top_k, top_p)
     if temperature == 0:
         best = greedy(
             model,
@@ -189,7 +184,11 @@ def sample_stream(
 
     Yields:
         Ids, without EOS.
+
+    Raises:
+        OptionError: an option outside its range.
     """
+    _check(temperature, top_k, top_p)
     banned = torch.tensor(forbidden, dtype=torch.long, device=token.device)
     device = token.device if generator is None else generator.device
     for _ in range(max_length):
@@ -203,6 +202,15 @@ def sample_stream(
         if int(token) == EOS:
             return
         yield int(token)
+
+
+def _check(temperature: float, top_k: int | None, top_p: float) -> None:
+    if not 0 <= temperature < math.inf:
+        raise OptionError(f"temperature must be a number from 0 up, not {temperature}.")
+    if top_k is not None and top_k < 1:
+        raise OptionError(f"top_k must be at least 1, or None for all tokens, not {top_k}.")
+    if not 0 < top_p <= 1:
+        raise OptionError(f"top_p must be above 0 and at most 1, not {top_p}.")
 
 
 def draw(
