@@ -24,7 +24,7 @@ from dlarch.data.image_sources import ImageSource, LabelledImage, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
 from dlarch.data.splits import SPLITS, Rows, carved, picked
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import ImageProcessor, Processor
 from dlarch.processing.image import Pixels, pixel_shape, read_pixels
 from dlarch.spec import DataSpec
@@ -97,9 +97,7 @@ class ImageData(DataModule):
         processor: Processor | None = None,
     ) -> None:
         super().__init__(num_workers, pin_memory, processor)
-        for name, value in {"batch_size": batch_size, "train_size": train_size}.items():
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}.")
+        check_at_least_1(batch_size=batch_size, train_size=train_size)
         if validation_size is not None and validation_size < 0:
             raise OptionError(f"validation_size must not be negative, but is {validation_size}.")
         self.source = source

@@ -24,7 +24,7 @@ from dlarch.data.classes import LEFT_OUT, check_classes, chosen_classes
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.splits import SPLITS, picked
 from dlarch.data.text_sources import TextSource
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import LabelledTextProcessor, Processor, TextProcessor
 from dlarch.processing.labelled_text import Keep
 from dlarch.processing.text import Level
@@ -94,16 +94,14 @@ class TextData(DataModule):
         processor: Processor | None = None,
     ) -> None:
         super().__init__(num_workers, pin_memory, processor)
-        for name, value in {
-            "min_frequency": min_frequency,
-            "max_vocab_size": max_vocab_size,
-            "max_length": max_length,
-            "train_size": train_size,
-            "batch_size": batch_size,
-            "batch_tokens": batch_tokens,
-        }.items():
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}.")
+        check_at_least_1(
+            min_frequency=min_frequency,
+            max_vocab_size=max_vocab_size,
+            max_length=max_length,
+            train_size=train_size,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+        )
         self.tokens = tokens
         self.lowercase = lowercase
         self.min_frequency = min_frequency

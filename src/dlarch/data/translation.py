@@ -27,7 +27,7 @@ from dlarch.data.pairs import (
     default_languages,
     open_pairs,
 )
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import Processor, TextProcessor, TranslationProcessor
 from dlarch.registry import register_data
 from dlarch.spec import BOS, EOS, DataSpec
@@ -114,17 +114,15 @@ class TranslationData(DataModule):
         processor: Processor | None = None,
     ) -> None:
         super().__init__(num_workers, pin_memory, processor)
-        for name, value in {
-            "min_frequency": min_frequency,
-            "max_vocab_size": max_vocab_size,
-            "max_length": max_length,
-            "train_size": train_size,
-            "digits": digits,
-            "batch_size": batch_size,
-            "batch_tokens": batch_tokens,
-        }.items():
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}.")
+        check_at_least_1(
+            min_frequency=min_frequency,
+            max_vocab_size=max_vocab_size,
+            max_length=max_length,
+            train_size=train_size,
+            digits=digits,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+        )
         self.source = source
         self.source_language = source_language
         self.target_language = target_language

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dlarch.errors import DataError, OptionError
+from dlarch.errors import DataError, OptionError, check_at_least_1
 from dlarch.processing.vector_files import Vector, stream_vectors
 from dlarch.spec import PAD, SPECIAL_TOKENS
 
@@ -169,8 +169,7 @@ def _check_options(tokens: Sequence[str], special: int, dimension: int | None) -
             f"{', '.join(map(repr, tokens[:special])) or 'nothing'}; for a list of words alone say "
             "special=0."
         )
-    if dimension is not None and dimension < 1:
-        raise OptionError(f"dimension must be at least 1, not {dimension}.")
+    check_at_least_1(dimension=dimension)
 
 
 def _wanted_forms(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn, optim
 
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 from dlarch.nn import Backend, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -106,8 +106,12 @@ class LSTMAttention(TextClassifier):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(embedding_size, hidden_size, layers, attention_size) < 1:
-            raise OptionError("Sizes and layers must be at least 1.")
+        check_at_least_1(
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            layers=layers,
+            attention_size=attention_size,
+        )
         self.save_hyperparameters()
         self.build_if_known()
 

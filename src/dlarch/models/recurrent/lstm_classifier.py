@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn, optim
 
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 from dlarch.nn import Backend, masked_max, masked_mean, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -96,8 +96,7 @@ class LSTMClassifier(TextClassifier):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(embedding_size, hidden_size, layers) < 1:
-            raise OptionError("Sizes and layers must be at least 1.")
+        check_at_least_1(embedding_size=embedding_size, hidden_size=hidden_size, layers=layers)
         self.save_hyperparameters()
         self.build_if_known()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import map_tensors
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 from dlarch.nn import RecurrentState, run_recurrent, step_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -103,8 +103,7 @@ class Seq2Seq(Translation):
                 teacher_forcing, teacher_forcing_end, teacher_forcing_steps
             ),
         )
-        if min(embedding_size, hidden_size, layers) < 1:
-            raise OptionError("Sizes and layers of seq2seq must be at least 1.")
+        check_at_least_1(embedding_size=embedding_size, hidden_size=hidden_size, layers=layers)
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import map_tensors
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.nn import RecurrentState, run_recurrent, step_from_gates, step_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -140,8 +140,7 @@ class Seq2SeqLuong(Translation):
                 teacher_forcing, teacher_forcing_end, teacher_forcing_steps
             ),
         )
-        if min(embedding_size, hidden_size, layers) < 1:
-            raise OptionError("Sizes and layers of seq2seq_luong must be at least 1.")
+        check_at_least_1(embedding_size=embedding_size, hidden_size=hidden_size, layers=layers)
         if bidirectional and hidden_size % 2:
             raise OptionError(
                 f"Two directions share hidden_size, which must be even, not {hidden_size}."
