@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.errors import check_at_least_1
-from dlarch.nn import gru_update, lstm_update, run_recurrent
+from dlarch.nn import gru_update, lstm_update, make_recurrent, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -172,13 +172,13 @@ class Seq2SeqAttn(Translation):
 
         self.dropout = nn.Dropout(options.dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, embedding, padding_idx=PAD)
-        self.encoder = (nn.GRU if gru else nn.LSTM)(
+        self.encoder = make_recurrent(
+            options.cell,
             embedding,
             width,
-            num_layers=options.encoder_layers,
-            dropout=options.dropout if options.encoder_layers > 1 else 0.0,
+            options.encoder_layers,
             bidirectional=True,
-            batch_first=True,
+            dropout=options.dropout,
         )
         self.start = nn.Linear(2 * width, hidden)
 

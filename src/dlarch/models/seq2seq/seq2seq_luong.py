@@ -10,7 +10,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import map_tensors
 from dlarch.errors import OptionError, check_at_least_1
-from dlarch.nn import RecurrentState, run_recurrent, step_from_gates, step_recurrent
+from dlarch.nn import (
+    RecurrentState,
+    make_recurrent,
+    run_recurrent,
+    step_from_gates,
+    step_recurrent,
+)
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -152,22 +158,21 @@ class Seq2SeqLuong(Translation):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         size, hidden, layers = options.embedding_size, options.hidden_size, options.layers
-        network = nn.GRU if options.cell == "gru" else nn.LSTM
-        between = options.dropout if layers > 1 else 0.0
+        cell, dropout = options.cell, options.dropout
 
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = nn.Dropout(dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, size, padding_idx=PAD)
-        self.encoder = network(
+        self.encoder = make_recurrent(
+            cell,
             size,
             hidden // 2 if options.bidirectional else hidden,
             layers,
-            batch_first=True,
-            dropout=between,
             bidirectional=options.bidirectional,
+            dropout=dropout,
         )
         self.target_embedding = nn.Embedding(target_vocab_size, size, padding_idx=PAD)
         fed = size + hidden if options.input_feeding else size
-        self.decoder = network(fed, hidden, layers, batch_first=True, dropout=between)
+        self.decoder = make_recurrent(cell, fed, hidden, layers, dropout=dropout)
         if options.score != "dot":
             self.key = nn.Linear(hidden, hidden, bias=False)
         if options.score == "concat":
