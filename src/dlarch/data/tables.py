@@ -80,7 +80,6 @@ class TableData(DataModule):
         check_at_least_1(batch_size=batch_size)
         self.batch_size = batch_size
         self.normalize = normalize
-        self._own: TableProcessor | None = None
         self._tables: dict[str, Table] = {}
 
     @abstractmethod
@@ -100,7 +99,7 @@ class TableData(DataModule):
         if not self._tables:
             self._tables = self.divide(self.read())
         train = self._tables["train"]
-        given = None if self.processor is self._own else self.processor
+        given = self._given_processor()
         if given is not None:
             self._check_given(given, train)
         else:
