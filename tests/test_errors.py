@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from dlarch import errors
-from dlarch.errors import UserError, did_you_mean
+from dlarch.errors import OptionError, UserError, check_at_least_1, did_you_mean
 
 CHOICES = ["seq2seq", "seq2seq_attn", "Transformer", "vae"]
 
@@ -23,6 +23,13 @@ CHOICES = ["seq2seq", "seq2seq_attn", "Transformer", "vae"]
 )
 def test_the_nearest_names_are_named(name, hint):
     assert did_you_mean(name, CHOICES) == hint
+
+
+def test_options_below_1_are_refused_by_name():
+    check_at_least_1(layers=1, heads=None, size=2)
+    with pytest.raises(OptionError) as error:
+        check_at_least_1(layers=1, heads=-2, size=0)
+    assert str(error.value) == "heads must be at least 1, not -2."
 
 
 def test_every_error_is_a_user_error_with_an_explanation():

@@ -17,7 +17,7 @@ import dlarch
 from dlarch import training
 from dlarch.cli.main import main
 from dlarch.errors import MismatchError, OptionError, UnknownNameError
-from dlarch.training import RunResult
+from dlarch.run_files import RunResult
 
 SIZES = {"embedding_size": 8, "encoder_size": 8, "hidden_size": 8, "pictures": False}
 

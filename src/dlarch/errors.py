@@ -45,6 +45,17 @@ class NonFiniteLossError(UserError):
     """A loss that became infinite or not a number."""
 
 
+def check_at_least_1(**options: int | None) -> None:
+    """Refuse options below 1; None stands for one that is not given.
+
+    Raises:
+        OptionError: the first that is, by name and value.
+    """
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise OptionError(f"{name} must be at least 1, not {value}.")
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the choices nearest to `name`, or an empty string."""
     lowered = {choice.lower(): choice for choice in choices}

@@ -1,4 +1,4 @@
-"""What a run keeps of itself: its folder, its configuration, its commands and minutes."""
+"""What a run keeps of itself: its folder, configuration, commands and minutes, what it came to."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import shutil
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import lightning as L  # noqa: N812
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from dlarch.callbacks.protocols import TranslationSample
 from dlarch.errors import OptionError, RunError, did_you_mean
 from dlarch.recipes import recipes_folder
 from dlarch.runs import Run, new_run
@@ -26,6 +31,33 @@ RUN_FOLDER = "DLARCH_RUN_FOLDER"
 """Environment variable by which the process of rank 0 tells the others the run folder."""
 
 VERSIONS = ("dlarch", "torch", "lightning")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        run: its folder.
+        metrics: final metrics by tag, those of the test among them.
+        samples: translations and the like, as the final model makes them.
+        best_epoch: epoch (from 0) that validation chose; None if the last weights were tested.
+        stopped_epoch: last epoch that was trained.
+        best_score: the monitored metric of the weights tested.
+        averaged: checkpoints whose mean these weights are; 1 for a single one.
+        minutes: of training and test, those before a resume among them.
+        stopped_early: whether early stopping ended the training.
+    """
+
+    run: Run
+    metrics: dict[str, float]
+    samples: list[TranslationSample] = field(default_factory=list)
+    best_epoch: int | None = None
+    stopped_epoch: int = 0
+    minutes: float = 0.0
+    stopped_early: bool = False
+    best_score: float | None = None
+    averaged: int = 1
 
 
 def open_run(name: str, checkpoint: Path | None = None) -> RunFiles:
@@ -194,3 +226,60 @@ def write_text(path: Path, text: str) -> None:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
     return {"python": platform.python_version()} | {name: version(name) for name in VERSIONS}
+
+
+def called(thing: Any) -> str:
+    """The registry name of a model or data module, else that of its class."""
+    kind = type(thing)
+    return vars(kind).get("registry_name") or kind.__name__
+
+
+def run_record(
+    result: RunResult,
+    model: Any,
+    data: Any,
+    recipe: str | None,
+    monitor: str | None,
+    commands: list[str],
+) -> dict[str, Any]:
+    """What `dlarch results add` takes up; `resumed` only where it was, with other words."""
+    headline = getattr(model, "headline", None)
+    if monitor is not None and monitor not in (getattr(type(model), "monitor", None) or ()):
+        headline = monitor.replace("val/", "test/", 1)  # what was asked for is what counts
+    return {
+        "model": called(model),
+        "data": called(data),
+        "recipe": recipe,
+        "metrics": {name: value for name, value in result.metrics.items() if isfinite(value)},
+        "signatures": _signatures(model),
+        "headline": headline if headline in result.metrics else None,
+        "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+        "minutes": round(result.minutes, 2),
+        "hardware": hardware(),
+        "versions": versions(),
+        "command": commands[0],
+        "date": datetime.now().strftime("%Y-%m-%d"),
+        "monitor": monitor,
+        "best_score": result.best_score,
+        "best_epoch": result.best_epoch,
+        "averaged": result.averaged,
+        "stopped_epoch": result.stopped_epoch,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    } | ({"resumed": commands[1:]} if commands[1:] else {})
+
+
+def _signatures(model: Any) -> dict[str, str]:
+    """How metrics were counted that are counted in several ways, such as BLEU, by tag."""
+    return {
+        f"test/{name}": metric.signature
+        for name, metric in declared_metrics(model, "test").items()
+        if hasattr(metric, "signature")
+    }
+
+
+def hardware() -> str:
+    """The device that a result was measured on, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,46 +22,18 @@ from dlarch.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from dlarch.callbacks.curves import History
 from dlarch.callbacks.mlflow import MLflow
 from dlarch.callbacks.progress import progress_bar
-from dlarch.callbacks.protocols import TranslationSample
 from dlarch.callbacks.signals import GracefulStop
 from dlarch.compat.checkpoint_io import AtomicCheckpointIO, load_checkpoint
 from dlarch.compat.hooks import NoProfiler
 from dlarch.errors import OptionError
 from dlarch.factory import check_batch_types, create_data, create_model
-from dlarch.run_files import RunFiles, declared_metrics, open_run, versions, write_json
+from dlarch.run_files import RunFiles, RunResult, called, open_run, run_record, write_json
 from dlarch.runs import Run, better, resolve_checkpoint
 
 logger = logging.getLogger(__name__)
 
 SAVE_EVERY_N_STEPS = 500
 """Optimizer steps between two exactly resumable checkpoints."""
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to.
-
-    Attributes:
-        run: its folder.
-        metrics: final metrics by tag, those of the test among them.
-        samples: translations and the like, as the final model makes them.
-        best_epoch: epoch (from 0) that validation chose; None if the last weights were tested.
-        stopped_epoch: last epoch that was trained.
-        best_score: the monitored metric of the weights tested.
-        averaged: checkpoints whose mean these weights are; 1 for a single one.
-        minutes: of training and test, those before a resume among them.
-        stopped_early: whether early stopping ended the training.
-    """
-
-    run: Run
-    metrics: dict[str, float]
-    samples: list[TranslationSample] = field(default_factory=list)
-    best_epoch: int | None = None
-    stopped_epoch: int = 0
-    minutes: float = 0.0
-    stopped_early: bool = False
-    best_score: float | None = None
-    averaged: int = 1
 
 
 def fit(
@@ -106,7 +74,7 @@ def fit(
         processor = hub.load_processor_of(checkpoint)
     if processor is not None and getattr(data, "processor", processor) is None:
         data.processor = processor  # type: ignore[union-attr]
-    files = open_run(name or _called(model), checkpoint)
+    files = open_run(name or called(model), checkpoint)
     try:
         options = trainer_arguments(files, model, trainer_options, monitor, save_every_n_steps)
         trainer = L.Trainer(**options)
@@ -118,11 +86,6 @@ def fit(
     except BaseException:
         files.discard_if_unused()
         raise
-
-
-def _called(thing: Any) -> str:
-    kind = thing if isinstance(thing, type) else type(thing)
-    return vars(kind).get("registry_name") or kind.__name__
 
 
 def trainer_arguments(
@@ -270,7 +233,7 @@ def finish(
     )
     if trainer.is_global_zero and not quick:
         watched = getattr(trainer.checkpoint_callback, "monitor", None)
-        record = _record(result, model, data, recipe, watched, files.commands)
+        record = run_record(result, model, data, recipe, watched, files.commands)
         write_json(run.metrics, record)
         if hasattr(model, "provenance"):  # for the card of a model that is saved right after
             model.provenance = {name: record[name] for name in ("metrics", "command")}
@@ -367,54 +330,3 @@ def _best_of(trainer: L.Trainer, run: Run) -> Path | None:
 
 def _epoch_of(checkpoint: Path) -> int:
     return int(load_checkpoint(checkpoint)["epoch"])
-
-
-def _record(
-    result: RunResult,
-    model: Any,
-    data: Any,
-    recipe: str | None,
-    monitor: str | None,
-    commands: list[str],
-) -> dict[str, Any]:
-    """What `dlarch results add` takes up; `resumed` only where it was, with other words."""
-    headline = getattr(model, "headline", None)
-    if monitor is not None and monitor not in (getattr(type(model), "monitor", None) or ()):
-        headline = monitor.replace("val/", "test/", 1)  # what was asked for is what counts
-    return {
-        "model": _called(model),
-        "data": _called(data),
-        "recipe": recipe,
-        "metrics": {name: value for name, value in result.metrics.items() if isfinite(value)},
-        "signatures": _signatures(model),
-        "headline": headline if headline in result.metrics else None,
-        "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
-        "minutes": round(result.minutes, 2),
-        "hardware": hardware(),
-        "versions": versions(),
-        "command": commands[0],
-        "date": datetime.now().strftime("%Y-%m-%d"),
-        "monitor": monitor,
-        "best_score": result.best_score,
-        "best_epoch": result.best_epoch,
-        "averaged": result.averaged,
-        "stopped_epoch": result.stopped_epoch,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    } | ({"resumed": commands[1:]} if commands[1:] else {})
-
-
-def _signatures(model: Any) -> dict[str, str]:
-    """How metrics were counted that are counted in several ways, such as BLEU, by tag."""
-    return {
-        f"test/{name}": metric.signature
-        for name, metric in declared_metrics(model, "test").items()
-        if hasattr(metric, "signature")
-    }
-
-
-def hardware() -> str:
-    """The device that a result was measured on, in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"CPU ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"

@@ -143,9 +143,9 @@ def test_an_argument_without_effect_is_found(helpers, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def base():
-    """Tests of the task base, and the model, Trainer and batches that they ask for."""
-    return load("tasks/test_base.py"), load("tasks/conftest.py")
+def divisors():
+    """Tests of the training loss, and the model, Trainer and batches that they ask for."""
+    return load("tasks/test_training_loss.py"), load("tasks/conftest.py")
 
 
 DIVISOR = [
@@ -156,8 +156,8 @@ DIVISOR = [
 
 
 @pytest.mark.parametrize("name", DIVISOR)
-def test_a_mean_of_means_is_found(base, monkeypatch, tmp_path, name):
-    tests, fixtures = base
+def test_a_mean_of_means_is_found(divisors, monkeypatch, tmp_path, name):
+    tests, fixtures = divisors
     make = fixtures.__dict__
     given = {
         "make_model": _inner(make["make_model"]),

@@ -245,7 +245,7 @@ def test_a_text_that_ends_within_a_character_is_named(tmp_path):
     ("options", "said"),
     [
         ({"reading": "stream"}, "reading must be streams, windows or documents, not 'stream'"),
-        ({"window": 0}, "window and evaluation_streams must be at least 1"),
+        ({"window": 0}, "window must be at least 1, not 0"),
         ({"validation_share": 0.0}, "validation_share must be above 0"),
         ({"validation_share": 0.6, "test_share": 0.5}, "both together below 1"),
         ({"train_size": 10}, "max_length and train_size are of documents"),

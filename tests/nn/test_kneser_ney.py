@@ -302,7 +302,7 @@ def test_copies_and_half_precision_say_the_same():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": 0}, "1 or more"),
+        ({"order": 0}, "order must be at least 1, not 0"),
         ({"discount": 1.5}, "from 0 to 1"),
         ({"discount": float("nan")}, "from 0 to 1"),
         ({"discount": [0.5, 0.5]}, "3, one by order"),

@@ -10,10 +10,10 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from dlarch.nn import (
-    CELLS,
     RecurrentState,
     gru_update,
     lstm_update,
+    make_recurrent,
     run_recurrent,
     step_from_gates,
     step_recurrent,
@@ -88,9 +88,24 @@ def to_torch(state):
     return parts if len(parts) > 1 else parts[0]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("name", "kind"), [("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)])
+def test_a_network_is_torchs_with_dropout_between_layers_alone(name, kind):
+    torch.manual_seed(1)
+    reference = kind(3, 4, 2, batch_first=True, bidirectional=True)
+    torch.manual_seed(1)
+    network = make_recurrent(name, 3, 4, 2, bidirectional=True, dropout=0.5)
+    assert type(network) is kind
+    inputs = torch.randn(2, 5, 3)
+    assert torch.equal(network.eval()(inputs)[0], reference(inputs)[0])
+    assert network.dropout == 0.5
+    assert make_recurrent(name, 3, 4, dropout=0.5).dropout == 0.0
+    assert make_recurrent("rnn", 3, 4, nonlinearity="relu").mode == "RNN_RELU"
+
+
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 def test_a_run_equals_a_forward_pass_in_numpy(name):
-    network = CELLS[name](3, 4, batch_first=True).double()
+    network = make_recurrent(name, 3, 4).double()
     inputs = torch.randn(2, 6, 3, dtype=torch.float64)
     names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
     w_i, b_i, w_h, b_h = (network.get_parameter(each).detach().numpy() for each in names)
@@ -231,7 +246,7 @@ def test_a_run_in_bfloat16_may_begin_from_a_state_in_float32(kind):
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_watched_states_are_those_that_torch_returns(kind):
     """The hidden states of all steps; of an LSTM the cells, of which torch returns the last."""
-    network = CELLS[kind](3, 4, 2, batch_first=True, bidirectional=True)
+    network = make_recurrent(kind, 3, 4, 2, bidirectional=True)
     inputs = torch.randn(2, 6, 3)
     with watch_states() as watched:
         run_recurrent(network, inputs, backend="torch")

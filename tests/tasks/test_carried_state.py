@@ -112,19 +112,16 @@ def test_a_row_that_begins_has_no_past_and_gradients_end_at_the_window(corpus):
     model.eval()
     tokens = torch.randint(4, 8, (2, 5))
 
-    def predict(batch, before=None):
-        return model._predict(batch, model._begun_in(batch, before))
-
     begins = TextBatch(tokens, goes_on=torch.tensor([False, False]))
-    ended = predict(begins)[2]
+    ended = model._predict(begins, None)[2]
     assert not ended.hidden.requires_grad
-    logits, _, _ = predict(TextBatch(tokens, goes_on=torch.tensor([True, False])), ended)
-    fresh, _, _ = predict(begins, ended)
+    logits, _, _ = model._predict(TextBatch(tokens, goes_on=torch.tensor([True, False])), ended)
+    fresh, _, _ = model._predict(begins, ended)
     logits, fresh = logits.unflatten(0, (2, 4)), fresh.unflatten(0, (2, 4))
     assert not torch.allclose(logits[0], fresh[0])
     torch.testing.assert_close(logits[1], fresh[1])
     # Texts that say nothing of it always begin.
-    plain, _, kept = predict(TextBatch(tokens), ended)
+    plain, _, kept = model._predict(TextBatch(tokens), ended)
     torch.testing.assert_close(plain.unflatten(0, (2, 4)), fresh)
     assert kept is None
 
@@ -167,7 +164,7 @@ def test_padding_at_the_end_of_a_stream_is_not_read(corpus):
     model = make(corpus()).eval()
     tokens = torch.tensor([[BOS, 4, 5, 6], [BOS, 5, PAD, PAD]])
     begins = TextBatch(tokens, goes_on=torch.tensor([False, False]))
-    _, targets, state = model._predict(begins, model.start(2))
+    _, targets, state = model._predict(begins, None)
     assert targets.tolist() == [4, 5, 6, 5]
     alone = model.read(torch.tensor([[BOS, 5]]), model.start(1), model._given(None))[1]
     torch.testing.assert_close(state.hidden[1], alone.hidden[0])

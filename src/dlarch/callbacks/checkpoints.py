@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import (
 from dlarch.callbacks.resume import ExactResume, LazyLoader
 from dlarch.compat import fit_loop
 from dlarch.compat.fit_loop import Point
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, folder: str | Path, every_n_steps: int | None = None) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            raise OptionError(f"every_n_steps must be at least 1, not {every_n_steps}.")
+        check_at_least_1(every_n_steps=every_n_steps)
         self.path = Path(folder) / "last.ckpt"
         self.every_n_steps = every_n_steps
         self._saved_step = -1

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from dlarch.callbacks.mlflow import MLFLOW_FILE
-from dlarch.training import RunResult
+from dlarch.run_files import RunResult
 
 PLAIN_WIDTH = 120
 """Columns of a table that goes into a file or a pipe."""

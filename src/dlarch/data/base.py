@@ -1,10 +1,11 @@
-"""What every data module has in common: the processor, the spec, loaders that resume exactly."""
+"""What data modules have in common: processor, spec, loaders that resume exactly, the cache."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L  # noqa: N812
@@ -47,6 +48,7 @@ class DataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.processor = processor
+        self._own: Any = None  # the processor that these data made, if they made one
         self.spec: DataSpec | None = None
         self.test_split = "test"  # what a test scores: another split for a moment
         self._loader: BatchLoader[Any] | None = None
@@ -65,6 +67,10 @@ class DataModule(L.LightningDataModule):
     @abstractmethod
     def evaluation_plan(self, split: str) -> list[np.ndarray]:
         """The index arrays of this rank's batches of a split, each example once over all ranks."""
+
+    def _given_processor(self) -> Any:
+        """The processor of a trained model, of any kind; None when these data made their own."""
+        return None if self.processor is self._own else self.processor
 
     # ---- a split as a whole
 
@@ -162,3 +168,23 @@ class DataModule(L.LightningDataModule):
         self._resumed = state_dict or None
         if self._loader is not None and self._resumed is not None:
             self._loader.load_state_dict(self._resumed)
+
+
+class CachedData(DataModule):
+    """A source that is decoded or tokenised once, into a folder of the cache."""
+
+    _folder: Path | None = None
+
+    @abstractmethod
+    def _cached(self) -> Path:
+        """The folder of these data, filled now if it is not there."""
+
+    def prepare_data(self) -> None:
+        """Fill the cache; nothing when that is done."""
+        self._folder = self._cached()
+
+    def _cache_folder(self) -> Path:
+        """What `prepare_data` has filled, on this process or another."""
+        if self._folder is None:
+            self._folder = self._cached()
+        return self._folder

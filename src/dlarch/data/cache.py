@@ -18,6 +18,9 @@ from dlarch.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+FINGERPRINT = "fingerprint"
+"""File of a cache that holds the content hash of the training split."""
+
 MANIFEST = "manifest.json"
 """Sizes of the files of a complete cache; written last."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlarch.data.image_sources import ImageSource, open_images
 from dlarch.data.images import ImageData
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 from dlarch.registry import register_data
 
 
@@ -37,8 +37,7 @@ class ImageFolderData(ImageData):
     ) -> None:
         super().__init__(source, **options)
         self.size = (size, size) if isinstance(size, int) else size
-        if self.size is not None and min(self.size) < 1:
-            raise OptionError(f"size must be at least 1, not {size}.")
+        check_at_least_1(size=None if self.size is None else min(self.size))
         self.columns = (image_column, label_column)
 
     def open_source(self) -> ImageSource:

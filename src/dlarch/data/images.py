@@ -17,14 +17,14 @@ from torch import Tensor
 
 from dlarch.batches import ImageBatch
 from dlarch.data.augment import Augmentation
-from dlarch.data.base import DataModule
-from dlarch.data.cache import cache_key, cached
+from dlarch.data.base import CachedData
+from dlarch.data.cache import FINGERPRINT, cache_key, cached
 from dlarch.data.classes import check_classes, chosen_classes
 from dlarch.data.image_sources import ImageSource, LabelledImage, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
 from dlarch.data.splits import SPLITS, Rows, carved, picked
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import ImageProcessor, Processor
 from dlarch.processing.image import Pixels, pixel_shape, read_pixels
 from dlarch.spec import DataSpec
@@ -38,11 +38,8 @@ CHUNK = 1000
 MOST_CARVED = 5000
 """Images that are carved for validation, or a tenth of the split if that is less."""
 
-FINGERPRINT = "fingerprint"
-"""File of the cache that holds the content hash of the stored training split."""
 
-
-class ImageData(DataModule):
+class ImageData(CachedData):
     """Labelled images of one size, decoded once into uint8 pixels that are memory-mapped.
 
     Official splits stay as they are; those that are missing are carved from train, at random but
@@ -97,9 +94,7 @@ class ImageData(DataModule):
         processor: Processor | None = None,
     ) -> None:
         super().__init__(num_workers, pin_memory, processor)
-        for name, value in {"batch_size": batch_size, "train_size": train_size}.items():
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}.")
+        check_at_least_1(batch_size=batch_size, train_size=train_size)
         if validation_size is not None and validation_size < 0:
             raise OptionError(f"validation_size must not be negative, but is {validation_size}.")
         self.source = source
@@ -109,8 +104,6 @@ class ImageData(DataModule):
         self.train_size = train_size
         self.validation_size = validation_size
         self.on_device = on_device
-        self._folder: Path | None = None
-        self._own: ImageProcessor | None = None
         self._datasets: dict[str, PixelDataset] = {}
         self._on_device: dict[str, Tensor] = {}
 
@@ -131,36 +124,31 @@ class ImageData(DataModule):
 
     # ---- making and opening the cache
 
-    def prepare_data(self) -> None:
-        """Decode the images; nothing when that is done."""
-        self._folder = self._cached()
-
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Open the cache."""
-        if self._folder is None:
-            self._folder = self._cached()
-        stored = ImageProcessor.load(self._folder)
+        folder = self._cache_folder()
+        stored = ImageProcessor.load(folder)
         names, labels = stored.class_names, None
         if self.classes is not None:
             names, labels = chosen_classes(self.classes, names)
-        given = None if self.processor is self._own else self.processor
+        given = self._given_processor()
         if given is not None:
             _check_given(given, names)
         else:
             check_classes(
-                _labels_by_split(self._folder, labels),
+                _labels_by_split(folder, labels),
                 names,
                 "images",
                 "leave them out with --data.classes",
             )
-        self._datasets = self._divided(self._folder, stored.image_shape, labels)
+        self._datasets = self._divided(folder, stored.image_shape, labels)
         if given is None:
             if self._own is None:
                 self._own = self._measured(stored.image_shape, names)
             self.processor = self._own
         channels, height, width = stored.image_shape
         train = self._datasets["train"]
-        content = (self._folder / FINGERPRINT).read_text(encoding="utf-8")
+        content = (folder / FINGERPRINT).read_text(encoding="utf-8")
         content += "" if labels is None else f"{labels.tolist()}"
         self.spec = DataSpec(
             image_shape=(channels, height, width),

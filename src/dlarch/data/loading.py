@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from dlarch.errors import MismatchError, OptionError
+from dlarch.errors import MismatchError, OptionError, check_at_least_1
 
 Batch = TypeVar("Batch", covariant=True)
 IndexArray = NDArray[np.int64]
@@ -274,11 +274,7 @@ def _check(
 ) -> None:
     if (batch_size is None) == (batch_tokens is None):
         raise OptionError("Give either batch_size or batch_tokens, one of the two.")
-    name, bound = (
-        ("batch_size", batch_size) if batch_size is not None else ("batch_tokens", batch_tokens)
-    )
-    if bound is None or bound < 1:
-        raise OptionError(f"{name} must be at least 1, not {bound}.")
+    check_at_least_1(batch_size=batch_size, batch_tokens=batch_tokens)
     if examples < world_size:
         raise OptionError(
             f"There are {examples} examples for {world_size} processes, and none may be empty; "

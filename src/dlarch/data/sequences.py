@@ -14,7 +14,7 @@ from dlarch.batches import SequenceBatch
 from dlarch.data.base import DataModule
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.splits import SPLITS, Rows
-from dlarch.errors import MismatchError, OptionError
+from dlarch.errors import MismatchError, check_at_least_1
 from dlarch.processing import Processor, SequenceProcessor
 from dlarch.spec import DataSpec
 
@@ -54,10 +54,7 @@ class SequenceData(DataModule):
         processor: Processor | None = None,
     ) -> None:
         super().__init__(num_workers, pin_memory, processor)
-        sizes = {"train_size": train_size, "eval_size": eval_size, "batch_size": batch_size}
-        for name, value in sizes.items():
-            if value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}.")
+        check_at_least_1(train_size=train_size, eval_size=eval_size, batch_size=batch_size)
         self.train_size, self.eval_size, self.batch_size = train_size, eval_size, batch_size
         self.generator_seed = generator_seed
         self._drawn: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}

@@ -17,7 +17,7 @@ from dlarch.data.base import DataModule
 from dlarch.data.classes import check_classes
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.splits import SPLITS, Rows, carved
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, check_at_least_1
 from dlarch.processing import Processor, TableProcessor
 from dlarch.spec import DataSpec
 
@@ -77,11 +77,9 @@ class TableData(DataModule):
         processor: Processor | None = None,
     ) -> None:
         super().__init__(num_workers, pin_memory, processor)
-        if batch_size is not None and batch_size < 1:
-            raise OptionError(f"batch_size must be at least 1, not {batch_size}.")
+        check_at_least_1(batch_size=batch_size)
         self.batch_size = batch_size
         self.normalize = normalize
-        self._own: TableProcessor | None = None
         self._tables: dict[str, Table] = {}
 
     @abstractmethod
@@ -101,7 +99,7 @@ class TableData(DataModule):
         if not self._tables:
             self._tables = self.divide(self.read())
         train = self._tables["train"]
-        given = None if self.processor is self._own else self.processor
+        given = self._given_processor()
         if given is not None:
             self._check_given(given, train)
         else:

@@ -29,7 +29,7 @@ from dlarch.data.resolve import HubId, LocalFile, LocalFolder, content_hash, res
 from dlarch.data.streams import evaluation_windows, random_windows, training_streams
 from dlarch.data.text_sources import TextSource, open_texts
 from dlarch.data.texts import KeptRows, TextData
-from dlarch.errors import DataError, OptionError
+from dlarch.errors import DataError, OptionError, check_at_least_1
 from dlarch.processing import LabelledTextProcessor, Processor
 from dlarch.processing.text import Level
 from dlarch.registry import register_data
@@ -128,8 +128,7 @@ class TextCorpusData(TextData):
         self.reading: Reading = reading or ("documents" if source == ABC_TUNES else "streams")
         if self.reading not in get_args(Reading):
             raise OptionError(f"reading must be streams, windows or documents, not {reading!r}.")
-        if min(window, evaluation_streams) < 1:
-            raise OptionError("window and evaluation_streams must be at least 1.")
+        check_at_least_1(window=window, evaluation_streams=evaluation_streams)
         self.in_documents = self.reading == "documents"
         if not self.in_documents and (max_length or train_size):
             raise OptionError("max_length and train_size are of documents: leave them out.")

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from dlarch.batches import TextBatch
 from dlarch.data.arrays import TextArray, TextWriter, TokenArray, TokenWriter
-from dlarch.data.base import DataModule
-from dlarch.data.cache import cache_key, cached
+from dlarch.data.bucketed import BucketedData
+from dlarch.data.cache import FINGERPRINT, cache_key, cached
 from dlarch.data.classes import LEFT_OUT, check_classes, chosen_classes
-from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.splits import SPLITS, picked
 from dlarch.data.text_sources import TextSource
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import LabelledTextProcessor, Processor, TextProcessor
 from dlarch.processing.labelled_text import Keep
 from dlarch.processing.text import Level
@@ -35,14 +34,11 @@ logger = logging.getLogger(__name__)
 LAYOUT = 1
 """Version of the cache's files."""
 
-FINGERPRINT = "fingerprint"
-"""File of the cache that holds the content hash of the training split."""
-
 CHUNK = 1000
 """Texts that are encoded at a time."""
 
 
-class TextData(DataModule):
+class TextData(BucketedData):
     """Texts of different lengths, tokenised once and memory-mapped, in batches of similar length.
 
     Args:
@@ -93,17 +89,13 @@ class TextData(DataModule):
         pin_memory: bool | None = None,
         processor: Processor | None = None,
     ) -> None:
-        super().__init__(num_workers, pin_memory, processor)
-        for name, value in {
-            "min_frequency": min_frequency,
-            "max_vocab_size": max_vocab_size,
-            "max_length": max_length,
-            "train_size": train_size,
-            "batch_size": batch_size,
-            "batch_tokens": batch_tokens,
-        }.items():
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}.")
+        super().__init__(batch_size, batch_tokens, num_workers, pin_memory, processor)
+        check_at_least_1(
+            min_frequency=min_frequency,
+            max_vocab_size=max_vocab_size,
+            max_length=max_length,
+            train_size=train_size,
+        )
         self.tokens = tokens
         self.lowercase = lowercase
         self.min_frequency = min_frequency
@@ -113,11 +105,7 @@ class TextData(DataModule):
         self.keep = keep
         self.classes = classes
         self.train_size = train_size
-        self.batch_size = batch_size
-        self.batch_tokens = batch_tokens
-        self._folder: Path | None = None
         self._datasets: dict[str, Any] = {}
-        self._own: LabelledTextProcessor | None = None
 
     @abstractmethod
     def open_source(self) -> TextSource:
@@ -129,26 +117,20 @@ class TextData(DataModule):
 
     # ---- making and opening the cache
 
-    def prepare_data(self) -> None:
-        """Read the texts, make the vocabulary, store the ids; nothing when that is done."""
-        self._folder = self._cached()
-
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Open the cache."""
-        if self._folder is None:
-            self._folder = self._cached()
-        given = self._given_processor()
+        folder, given = self._cache_folder(), self._given_processor()
         first = self.spec is None
         if given is None:
-            self.processor = self._own = LabelledTextProcessor.load(self._folder)
+            self.processor = self._own = LabelledTextProcessor.load(folder)
         assert self.processor is not None
-        self._datasets = {split: self._open_split(self._folder, split) for split in SPLITS}
+        self._datasets = {split: self._open_split(folder, split) for split in SPLITS}
         names = self.processor.class_names
         self.spec = DataSpec(
             vocab_size=self.processor.tokens.vocab_size,
             num_classes=None if names is None else len(names),
             num_conditions=None if names is None else len(names),
-            fingerprint=(self._folder / FINGERPRINT).read_text(encoding="utf-8"),
+            fingerprint=(folder / FINGERPRINT).read_text(encoding="utf-8"),
         )
         if given is not None and first:
             logger.info(
@@ -166,10 +148,6 @@ class TextData(DataModule):
         assert self.processor is not None
         texts = self._datasets["test"].texts
         return self.processor.unknown_share(texts[row] for row in range(len(texts)))
-
-    def _given_processor(self) -> Any:
-        """The processor of a trained model, of any kind; None when these data made their own."""
-        return None if self.processor is self._own else self.processor
 
     def _cached(self) -> Path:
         given = self._given_processor()
@@ -247,22 +225,9 @@ class TextData(DataModule):
         """The texts of a split."""
         return self._datasets[split]
 
-    def _plan_options(self, split: str) -> dict[str, Any]:
-        return {
-            "lengths": self._datasets[split].tokens.lengths,
-            "batch_size": None if self.batch_tokens else self.batch_size,
-            "batch_tokens": self.batch_tokens,
-            "world_size": self.world_size,
-            "rank": self.rank,
-        }
-
-    def training_plan(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Batches of similar length in random order."""
-        return bucketed_plan(**self._plan_options("train"), seed=seed, epoch=epoch)
-
-    def evaluation_plan(self, split: str) -> list[np.ndarray]:
-        """Batches of similar length, each text once."""
-        return evaluation_plan(**self._plan_options(split))
+    def lengths(self, split: str) -> tuple[NDArray[Any], ...]:
+        """Tokens of each text."""
+        return (self._datasets[split].tokens.lengths,)
 
 
 class TextDataset:

@@ -13,13 +13,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dlarch.batches import TranslationBatch
 from dlarch.data.arrays import TextArray, TextWriter, TokenArray, TokenWriter
-from dlarch.data.base import DataModule
-from dlarch.data.cache import cache_key, cached
-from dlarch.data.loading import bucketed_plan, evaluation_plan
+from dlarch.data.bucketed import BucketedData
+from dlarch.data.cache import FINGERPRINT, cache_key, cached
 from dlarch.data.pairs import (
     GENERATORS,
     GeneratedPairs,
@@ -27,26 +27,23 @@ from dlarch.data.pairs import (
     default_languages,
     open_pairs,
 )
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.data.splits import SPLITS
+from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import Processor, TextProcessor, TranslationProcessor
 from dlarch.registry import register_data
 from dlarch.spec import BOS, EOS, DataSpec
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 LAYOUT = 2
 """Version of the cache's files."""
-
-FINGERPRINT = "fingerprint"
-"""File of the cache that holds the content hash of the training split."""
 
 CHUNK = 1000
 """Pairs that are encoded at a time."""
 
 
 @register_data("translation")
-class TranslationData(DataModule):
+class TranslationData(BucketedData):
     """Sentence pairs, as characters, words or byte pairs, in batches of similar length.
 
     Sources: `dates` (as people write and say them, in two languages), `date_formats` (in a form
@@ -113,18 +110,14 @@ class TranslationData(DataModule):
         pin_memory: bool | None = None,
         processor: Processor | None = None,
     ) -> None:
-        super().__init__(num_workers, pin_memory, processor)
-        for name, value in {
-            "min_frequency": min_frequency,
-            "max_vocab_size": max_vocab_size,
-            "max_length": max_length,
-            "train_size": train_size,
-            "digits": digits,
-            "batch_size": batch_size,
-            "batch_tokens": batch_tokens,
-        }.items():
-            if value is not None and value < 1:
-                raise OptionError(f"{name} must be at least 1, not {value}.")
+        super().__init__(batch_size, batch_tokens, num_workers, pin_memory, processor)
+        check_at_least_1(
+            min_frequency=min_frequency,
+            max_vocab_size=max_vocab_size,
+            max_length=max_length,
+            train_size=train_size,
+            digits=digits,
+        )
         self.source = source
         self.source_language = source_language
         self.target_language = target_language
@@ -147,31 +140,22 @@ class TranslationData(DataModule):
         self.digits = digits
         self.generator_seed = generator_seed
         self.test_all = test_all
-        self.batch_size = batch_size
-        self.batch_tokens = batch_tokens
-        self._folder: Path | None = None
         self._datasets: dict[str, PairDataset] = {}
-        self._own: TranslationProcessor | None = None
 
     # ---- making and opening the cache
 
-    def prepare_data(self) -> None:
-        """Read the pairs, train the vocabularies, store the ids; nothing when that is done."""
-        self._folder = self._cached()
-
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Open the cache."""
-        if self._folder is None:
-            self._folder = self._cached()
+        folder = self._cache_folder()
         given, first = self._given_processor(), self.spec is None
         if given is None:
-            self.processor = self._own = TranslationProcessor.load(self._folder)
+            self.processor = self._own = TranslationProcessor.load(folder)
         assert self.processor is not None
-        self._datasets = {split: PairDataset(self._folder, split) for split in SPLITS}
+        self._datasets = {split: PairDataset(folder, split) for split in SPLITS}
         self.spec = DataSpec(
             source_vocab_size=self.processor.source.vocab_size,
             target_vocab_size=self.processor.target.vocab_size,
-            fingerprint=(self._folder / FINGERPRINT).read_text(encoding="utf-8"),
+            fingerprint=(folder / FINGERPRINT).read_text(encoding="utf-8"),
         )
         if given is not None and first:
             self._report_unknown()
@@ -209,10 +193,6 @@ class TranslationData(DataModule):
             "max_length": self.max_length,
         }
         return cached("translation", cache_key(settings), lambda folder: self._build(folder, pairs))
-
-    def _given_processor(self) -> Any:
-        """The processor of a trained model, of any kind; None when these data made their own."""
-        return None if self.processor is self._own else self.processor
 
     def _settle_languages(self) -> None:
         """The languages asked for, else the model's, else the source's own."""
@@ -308,31 +288,10 @@ class TranslationData(DataModule):
         # The source ends with EOS; of the target all but its EOS is fed.
         return int(max(pairs.source.lengths.max(), pairs.target.lengths.max() - 1))
 
-    def training_plan(self, seed: int, epoch: int) -> list[np.ndarray]:
-        """Batches of similar length in random order."""
-        pairs = self._datasets["train"]
-        return bucketed_plan(
-            pairs.target.lengths,
-            pairs.source.lengths,
-            seed=seed,
-            epoch=epoch,
-            batch_size=None if self.batch_tokens else self.batch_size,
-            batch_tokens=self.batch_tokens,
-            world_size=self.world_size,
-            rank=self.rank,
-        )
-
-    def evaluation_plan(self, split: str) -> list[np.ndarray]:
-        """Batches of similar length, each pair once."""
+    def lengths(self, split: str) -> tuple[NDArray[Any], ...]:
+        """Tokens of the target and of the source of each pair."""
         pairs = self._datasets[split]
-        return evaluation_plan(
-            pairs.target.lengths,
-            pairs.source.lengths,
-            batch_size=None if self.batch_tokens else self.batch_size,
-            batch_tokens=self.batch_tokens,
-            world_size=self.world_size,
-            rank=self.rank,
-        )
+        return pairs.target.lengths, pairs.source.lengths
 
 
 class PairDataset:

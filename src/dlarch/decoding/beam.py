@@ -14,7 +14,7 @@ from dlarch.decoding.history import History
 from dlarch.decoding.protocol import Hypotheses, StepModel
 from dlarch.decoding.ranking import top
 from dlarch.decoding.state import reorder, select
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.spec import BOS, EOS, PAD
 
 
@@ -86,8 +86,7 @@ def beam_search(
     Raises:
         OptionError: an option outside its range.
     """
-    if beam_size < 1:
-        raise OptionError(f"beam_size must be at least 1, not {beam_size}.")
+    check_at_least_1(beam_size=beam_size)
     if not 1 <= n_best <= beam_size:
         raise OptionError(f"n_best must be from 1 to beam_size ({beam_size}), not {n_best}.")
     if not -10 <= length_penalty <= 10:

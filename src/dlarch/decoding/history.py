@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 
 COMPACT_SHARE = 0.75
 """Finished sentences are dropped when at most this share is left: all the copying together then
@@ -36,8 +36,7 @@ class History:
         self.rows = torch.arange(size, device=token.device)
         self.limits = torch.as_tensor(max_length, device=token.device).expand(size)
         self.stops = frozenset(self.limits.tolist())
-        if min(self.stops, default=1) < 1:
-            raise OptionError(f"max_length must be at least 1, not {min(self.stops)}.")
+        check_at_least_1(max_length=min(self.stops, default=1))
         self.longest = int(max(self.stops, default=0))
         self._size = size
         self._compact = compact

@@ -13,7 +13,7 @@ from dlarch.decoding.history import History
 from dlarch.decoding.protocol import Hypotheses, StepModel
 from dlarch.decoding.ranking import top
 from dlarch.decoding.state import expand, has_tensors, map_tensors, select
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.spec import BOS, EOS, PAD
 
 Choice = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -105,8 +105,7 @@ def sample(
     Raises:
         OptionError: an option outside its range.
     """
-    if num_samples < 1:
-        raise OptionError(f"num_samples must be at least 1, not {num_samples}.")
+    check_at_least_1(num_samples=num_samples)
     _check(temperature, top_k, top_p)
     if temperature == 0:
         best = greedy(

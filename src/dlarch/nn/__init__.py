@@ -20,14 +20,16 @@ from dlarch.nn.penalties import ElasticNet
 from dlarch.nn.pooling import masked_max, masked_mean
 from dlarch.nn.positions import LearnedPositions, SinusoidalPositions
 from dlarch.nn.recurrent import (
-    CELLS,
     Backend,
+    Cell,
+    Nonlinearity,
     RecurrentInit,
     RecurrentState,
     StatesOfLayer,
     gru_update,
     init_recurrence,
     lstm_update,
+    make_recurrent,
     rnn_update,
     run_recurrent,
     step_from_gates,
@@ -39,11 +41,11 @@ from dlarch.nn.transformer import EncoderLayer, Residual, position_network
 
 __all__ = [
     "ACTIVATIONS",
-    "CELLS",
     "Activation",
     "Attended",
     "Backend",
     "Basis",
+    "Cell",
     "Constant",
     "ElasticNet",
     "EncoderLayer",
@@ -56,6 +58,7 @@ __all__ = [
     "LearnedPositions",
     "Maxout",
     "MultiHeadAttention",
+    "Nonlinearity",
     "OneHotLoss",
     "PseudoHuberLoss",
     "RMSELoss",
@@ -79,6 +82,7 @@ __all__ = [
     "lstm_update",
     "make_activation",
     "make_basis",
+    "make_recurrent",
     "masked_max",
     "masked_mean",
     "position_network",

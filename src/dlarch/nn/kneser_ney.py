@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.errors import DataError, OptionError
+from dlarch.errors import DataError, OptionError, check_at_least_1
 
 
 class KneserNey(nn.Module):
@@ -63,8 +63,7 @@ class KneserNey(nn.Module):
         start_id: int = 2,
     ) -> None:
         super().__init__()
-        if order < 1:
-            raise OptionError(f"The order of n-grams is {order}: give 1 or more.")
+        check_at_least_1(order=order)
         discounts = [discount] * order if isinstance(discount, int | float) else list(discount)
         if len(discounts) != order or not all(0 <= value <= 1 for value in discounts):
             raise OptionError(

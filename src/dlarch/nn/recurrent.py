@@ -20,14 +20,53 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 Recurrent = nn.RNN | nn.GRU | nn.LSTM
 """Torch's recurrent networks, whose parameters are used here."""
 
-CELLS: dict[str, type[Recurrent]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+Cell = Literal["rnn", "gru", "lstm"]
+"""What a recurrent network is made of."""
+
+CELLS: dict[Cell, type[Recurrent]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 """Recurrent networks by the name of their cell."""
 
 Backend = Literal["written", "torch"]
 """Who computes the steps: the lines written out here, or torch's own network."""
 
+Nonlinearity = Literal["tanh", "relu"]
+"""Of the simple cell, "rnn"."""
+
 RecurrentInit = Literal["torch", "identity", "orthogonal", "normal"]
 """How the matrices by which a state meets the next one begin."""
+
+
+def make_recurrent(
+    cell: Cell,
+    input_size: int,
+    hidden_size: int,
+    layers: int = 1,
+    *,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    nonlinearity: Nonlinearity = "tanh",
+) -> Recurrent:
+    """A recurrent network, batch first.
+
+    Args:
+        cell: rnn, gru or lstm.
+        input_size: F.
+        hidden_size: N, of each direction.
+        layers: number of them.
+        bidirectional: read in both directions.
+        dropout: share of the inputs of the second and further layers set to zero in training.
+        nonlinearity: of the cell "rnn".
+    """
+    of_cell = {"nonlinearity": nonlinearity} if cell == "rnn" else {}
+    return CELLS[cell](
+        input_size,
+        hidden_size,
+        layers,
+        batch_first=True,
+        bidirectional=bidirectional,
+        dropout=dropout if layers > 1 else 0.0,  # else torch warns that it does nothing
+        **of_cell,
+    )
 
 
 @torch.no_grad()

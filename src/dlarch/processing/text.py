@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from dlarch.errors import CheckpointError, DataError, OptionError, did_you_mean
+from dlarch.errors import CheckpointError, DataError, OptionError, check_at_least_1, did_you_mean
 from dlarch.processing.vocabulary import parse, read_tokenizer_file, without_added_tokens
 from dlarch.processing.words import PATTERN, join_words, split_words
 from dlarch.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
@@ -89,8 +89,7 @@ class TextProcessor:
             DataError: there is no text.
         """
         _check_level(level, trainable=True)
-        if min_frequency < 1:
-            raise OptionError(f"min_frequency must be at least 1, not {min_frequency}.")
+        check_at_least_1(min_frequency=min_frequency)
         smallest = len(SPECIAL_TOKENS) + (_BYTES if level == "bpe" else 1)
         if vocab_size is not None and vocab_size < smallest:
             raise OptionError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple, get_args
 
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 
 Schedule = Literal["none", "linear", "logistic", "cyclical"]
 """How a weight rises from 0 to 1."""
@@ -36,8 +36,7 @@ class Annealing(NamedTuple):
         if self.schedule not in get_args(Schedule):
             known = ", ".join(get_args(Schedule))
             raise OptionError(f"annealing must be one of {known}, not {self.schedule!r}.")
-        if self.steps < 1:
-            raise OptionError(f"annealing_steps must be at least 1, not {self.steps}.")
+        check_at_least_1(annealing_steps=self.steps)
         return self
 
     def weight(self, step: int) -> float:

@@ -1,4 +1,4 @@
-"""What every task has in common: facts of the data, optimizers, honest means, checkpoints."""
+"""What every task has in common: the processor, optimizers, metrics, checkpoints."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from dlarch import hub
-from dlarch.callbacks.health import GradientHealth, where_not_finite
-from dlarch.callbacks.resume import KEY as RESUME_KEY
+from dlarch.callbacks.health import GradientHealth
 from dlarch.callbacks.resume import ExactResume
 from dlarch.compat.checkpoint_io import FORMAT
 from dlarch.compat.hooks import skip_idle_hooks
-from dlarch.errors import CheckpointError, MismatchError, NonFiniteLossError
+from dlarch.errors import CheckpointError, MismatchError
 from dlarch.nn import Initializer, StatesOfLayer, initialize, watch_states
 from dlarch.processing import Processor, processor_from_dict
 from dlarch.spec import DataSpec
 from dlarch.tasks import optimizers
-from dlarch.tasks.facts import BuiltFromFacts
+from dlarch.tasks.training_loss import TrainingLoss
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Makes an optimizer for parameters; in YAML a class path with its init_args."""
@@ -43,11 +41,8 @@ LossCallable = nn.Module | Callable[[Tensor, Tensor], Tensor]
 InitializerCallable = Initializer | Callable[[Tensor], None]
 """Draws a weight (outputs, inputs, ...) anew, in place."""
 
-LOSS_UNIT = 1000.0
-"""Examples or tokens that the summed loss of a part of an optimizer step is divided by at first."""
 
-
-class Task(BuiltFromFacts):
+class Task(TrainingLoss):
     """A kind of problem: how a batch becomes a loss, metrics and pictures.
 
     A model subclasses one task, passes it what belongs to training, and defines `build`.
@@ -71,9 +66,6 @@ class Task(BuiltFromFacts):
     resolved_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments that `build` replaces by what they came to; of a checkpoint, these are used."""
 
-    learns_by: str = "gradients"
-    """How the weights are found: "gradients", or "closed form" without an optimizer's steps."""
-
     def __init__(
         self,
         optimizer: OptimizerCallable,
@@ -91,11 +83,6 @@ class Task(BuiltFromFacts):
         self.provenance: dict[str, Any] = {}  # metrics and command, for the model card
         self.optimizer_overrides: tuple[str, ...] = ()  # settings that win over a checkpoint's
         self._metrics: dict[str, Metric] = {}
-        self._sum: Tensor | float = 0.0
-        self._count: Tensor | float = 0.0
-        self._step_count: Tensor | float | None = None  # of a step made of several parts
-        self._finite: Tensor | bool = True
-        self._logged_step = 0
         self._resumed_optimizers: list[str] | None = None
         self._asked: optimizers.Settings = []
 
@@ -130,9 +117,7 @@ class Task(BuiltFromFacts):
 
     def setup(self, stage: str) -> None:
         """Take the data's processor, which from now on travels with the weights."""
-        if stage == "fit":  # nothing of an earlier fit may count
-            self._sum, self._count, self._step_count = 0.0, 0.0, None
-            self._finite, self._logged_step = True, 0
+        super().setup(stage)
         theirs = getattr(self._trainer_data(), "processor", None)
         if self.processor is None:
             self.processor = theirs
@@ -185,122 +170,6 @@ class Task(BuiltFromFacts):
             )
 
         return [callback for callback in mine if not is_given(callback)]
-
-    # ---- training: a mean over the whole optimizer step
-
-    def mean_loss(self, total: Tensor, count: Tensor | int) -> Tensor:
-        """Turn a summed loss into what `training_step` returns.
-
-        The divisor is the count of the whole optimizer step, over ranks and accumulated batches:
-        never a mean of means. With several parts the gradient is scaled before the step.
-
-        Args:
-            total: loss summed over the batch.
-            count: tokens or examples it was summed over.
-
-        Raises:
-            NonFiniteLossError: the loss is infinite or not a number.
-        """
-        self._sum = self._sum + self._finite_value(total)
-        self._count = self._count + count
-        if self._one_part():
-            return total / count
-        self._step_count = count if self._step_count is None else self._step_count + count
-        return total / LOSS_UNIT
-
-    def _one_part(self) -> bool:
-        return self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Take a step; right after backward, the gradients are those of the mean loss."""
-        sums: tuple[Any, Any] | None = None
-
-        def closure() -> Any:
-            nonlocal sums
-            assert optimizer_closure is not None
-            loss = self._divide(optimizer, optimizer_closure())
-            # An optimizer that searches looks at the same examples again: they count once.
-            sums = sums or (self._sum, self._count)
-            self._sum, self._count = sums
-            return loss
-
-        super().optimizer_step(epoch, batch_idx, optimizer, closure)
-
-    def _divide(self, optimizer: Optimizer, loss: Any) -> Any:
-        """Give gradients and loss of a step made of several parts their common divisor."""
-        if self._step_count is None:
-            return loss
-        reduce = self.trainer.strategy.reduce
-        count = torch.as_tensor(self._step_count, dtype=torch.float32, device=self.device)
-        count = reduce(count, reduce_op="sum")
-        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(LOSS_UNIT * parts / count)
-        self._step_count = None
-        if isinstance(optimizer, LBFGS):  # goes by the loss: it must be the same on all ranks
-            return reduce(loss.detach(), reduce_op="sum") * LOSS_UNIT / count
-        return loss
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Log the mean loss since the last time, every `log_every_n_steps` optimizer steps."""
-        if not self._log_is_due():
-            return
-        step = self._logged_step = self.trainer.global_step
-        self._check_finite_flag()
-        loss = self._mean_since_log()
-        self._sum, self._count = 0.0, 0.0
-        self.log("train/loss", loss, prog_bar=True, logger=False)
-        values = {"train/loss": loss, "train/epoch": float(self.current_epoch)}
-        for index, optimizer in enumerate(self._working_optimizers()):
-            name = "train/lr" if index == 0 else f"train/lr_{index}"
-            values[name] = float(optimizer.param_groups[0]["lr"])
-        for logger in self.loggers:
-            logger.log_metrics(values, step=step)
-
-    def _working_optimizers(self) -> list[Optimizer]:
-        """None where the weights are found without one."""
-        return self.trainer.optimizers if self.learns_by == "gradients" else []
-
-    def _mean_since_log(self) -> float:
-        sums = torch.tensor([float(self._sum), float(self._count)], device=self.device)
-        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        return float(total / max(count, 1.0))
-
-    def _log_is_due(self) -> bool:
-        step = self.trainer.global_step
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and step % every == 0 and step != self._logged_step
-
-    def _finite_value(self, loss: Tensor) -> Tensor | float:
-        """The value of a loss, checked; on a device later, since reading makes it wait."""
-        if loss.device.type != "cpu":
-            self._finite = torch.isfinite(loss.detach()) & self._finite
-            return loss.detach()
-        value = loss.item()
-        if not math.isfinite(value):
-            self._raise_not_finite()
-        return value
-
-    def _check_finite_flag(self) -> None:
-        if not bool(self._finite):
-            self._raise_not_finite()
-
-    def _raise_not_finite(self) -> None:
-        trainer = self.trainer
-        raise NonFiniteLossError(
-            f"The training loss is not finite at step {trainer.global_step} (epoch "
-            f"{self.current_epoch}, batch {trainer.fit_loop.batch_idx}); the last checkpoint is "
-            f"kept.{where_not_finite(self)} Lower the learning rate or set "
-            "--trainer.gradient_clip_val 1.0."
-        )
 
     # ---- validation and test: means over the whole epoch
 
@@ -385,24 +254,16 @@ class Task(BuiltFromFacts):
     # ---- checkpoints and pretrained folders
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add format, class, processor, spec, configuration and the sums of the running step."""
-        self._check_finite_flag()
+        """Add format, class, processor, spec, configuration and the classes of optimizers."""
+        super().on_save_checkpoint(checkpoint)
         spec = getattr(self._trainer_data(), "spec", None)
-        # A checkpoint may be made just before the hook that logs: keep what will be true after it.
-        logged = self._trainer is not None and self._log_is_due()
-        if logged and RESUME_KEY in checkpoint:
-            loss = torch.tensor(self._mean_since_log())
-            checkpoint[RESUME_KEY]["metrics"]["train/loss"] = loss
-        sums = [0.0, 0.0] if logged else [float(self._sum), float(self._count)]
-        checkpoint["dlarch"] = {
+        checkpoint["dlarch"] |= {
             "format": FORMAT,
             "model": vars(type(self)).get("registry_name"),
             "class": f"{type(self).__module__}:{type(self).__qualname__}",
             "processor": self.processor.to_dict() if self.processor is not None else None,
             "spec": spec.to_dict() if spec is not None else None,
             "config": self.run_config,
-            "sums": [*sums, None if self._step_count is None else float(self._step_count)],
-            "logged_step": self.trainer.global_step if logged else self._logged_step,
             "optimizers": [optimizers.name_of(each) for each in self.trainer.optimizers],
         }
 
@@ -428,8 +289,7 @@ class Task(BuiltFromFacts):
         self._compare_shapes(checkpoint)
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
-        self._sum, self._count, self._step_count = added["sums"]
-        self._logged_step = added["logged_step"]
+        self._go_on_from(added)
         self._resumed_optimizers = added["optimizers"]
         spec = getattr(self._trainer_data(), "spec", None)
         before = (added["spec"] or {}).get("fingerprint")

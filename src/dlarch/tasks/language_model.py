@@ -91,30 +91,32 @@ class LanguageModel(Writer):
     def training_step(self, batch: Sequence[Any], _: int) -> Tensor:
         """Mean loss of the batch's real tokens."""
         text = TextBatch(*batch)
-        state = self._begun_in(text, self._standing())
-        logits, targets, self._trained_to = self._predict(text, state)
+        logits, targets, self._trained_to = self._predict(text, self._standing())
         return self.mean_loss(self.loss(logits, targets) * len(targets), len(targets))
 
-    def _begun_in(self, batch: TextBatch, before: Any) -> Any:
-        """The state in which a batch begins.
+    def _predict(self, batch: TextBatch, before: Any) -> tuple[Tensor, Tensor, Any]:
+        """Logits (n, V) and targets (n,) of the batch's n real tokens, and the state at its end.
 
         Args:
             batch: texts or windows.
-            before: the state at the end of the batch before, for windows that go on.
+            before: the state at the end of the batch before; None if nothing is to go on in it.
         """
-        state = self.start(len(batch.tokens))
-        if not self.carries_state or batch.goes_on is None or before is None:
-            return state
-        return _where(batch.goes_on, before, state)
-
-    def _predict(self, batch: TextBatch, state: Any) -> tuple[Tensor, Tensor, Any]:
-        """Logits (n, V) and targets (n,) of the batch's n real tokens, and the state at its end."""
         known, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
+        state = self._begun_in(batch, before)
         features, last = self.read(known, state, self._given(batch.label))
         real = targets != PAD
-        carries = self.carries_state and batch.goes_on is not None
-        last = map_tensors(Tensor.detach, last) if carries else None
-        return self.project(features[real]), targets[real], last
+        carried = None if self._goes_on(batch) is None else map_tensors(Tensor.detach, last)
+        return self.project(features[real]), targets[real], carried
+
+    def _begun_in(self, batch: TextBatch, before: Any) -> Any:
+        """The state in which a batch begins; `before` is that at the end of the last one."""
+        state = self.start(len(batch.tokens))
+        goes_on = self._goes_on(batch)
+        return state if goes_on is None or before is None else _where(goes_on, before, state)
+
+    def _goes_on(self, batch: TextBatch) -> Tensor | None:
+        """The rows, (B,), that go on in the state before; None if no state is carried."""
+        return batch.goes_on if self.carries_state else None
 
     def on_fit_start(self) -> None:
         """Try the loss that was asked for.
@@ -144,8 +146,7 @@ class LanguageModel(Writer):
         """Score a batch."""
         text = TextBatch(*batch)
         self._keep_passage(text)
-        state = self._begun_in(text, self._scored_to)
-        logits, targets, self._scored_to = self._predict(text, state)
+        logits, targets, self._scored_to = self._predict(text, self._scored_to)
         total = F.cross_entropy(logits.float(), targets, reduction="sum")
         count = float(len(targets))
         self._metrics["loss"].update(total, count)

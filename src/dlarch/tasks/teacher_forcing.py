@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 
 if TYPE_CHECKING:
     from dlarch.tasks.translator import Translator
@@ -34,8 +34,7 @@ class TeacherForcing(NamedTuple):
         """
         if not all(0.0 <= share <= 1.0 for share in (self.start, self.end or 0.0)):
             raise OptionError("teacher_forcing and teacher_forcing_end are shares, 0 to 1.")
-        if self.steps < 1:
-            raise OptionError(f"teacher_forcing_steps must be at least 1, not {self.steps}.")
+        check_at_least_1(teacher_forcing_steps=self.steps)
         return self
 
     def share(self, step: int) -> float:

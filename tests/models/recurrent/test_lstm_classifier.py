@@ -86,5 +86,5 @@ def test_frozen_embeddings_are_not_trained():
 
 
 def test_sizes_that_cannot_be_are_refused():
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match="layers must be at least 1, not 0"):
         create_model("lstm_classifier", vocab_size=20, num_classes=3, layers=0)

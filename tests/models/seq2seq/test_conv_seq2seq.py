@@ -101,5 +101,5 @@ def test_more_tokens_than_positions_are_refused(pairs):
 
 
 def test_sizes_that_cannot_be_are_refused():
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match="encoder_layers must be at least 1, not 0"):
         make_model(encoder_layers=0)

@@ -74,5 +74,5 @@ def test_dropout_acts_between_layers_in_training_alone(pairs):
 
 
 def test_sizes_below_one_are_refused():
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match="layers must be at least 1, not 0"):
         make_model(layers=0)

@@ -58,5 +58,5 @@ def test_parameters_at_full_size_are_those_of_the_published_model():
 
 
 def test_sizes_below_one_are_refused():
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match="hidden_size must be at least 1, not 0"):
         make_model(hidden_size=0)

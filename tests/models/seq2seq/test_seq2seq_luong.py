@@ -91,7 +91,7 @@ def test_without_input_feeding_a_target_is_one_call_of_the_decoder(pairs, monkey
 
 
 def test_sizes_that_cannot_be_are_refused():
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match="layers must be at least 1, not 0"):
         make_model(layers=0)
     with pytest.raises(OptionError, match="must be even, not 7"):
         make_model(hidden_size=7)

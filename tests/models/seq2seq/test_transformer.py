@@ -124,7 +124,7 @@ def test_more_tokens_than_positions_are_refused():
 
 
 def test_sizes_that_cannot_be_are_refused():
-    with pytest.raises(OptionError, match="at least 1"):
+    with pytest.raises(OptionError, match="layers must be at least 1, not 0"):
         make_model(layers=0)
     with pytest.raises(OptionError, match="cannot be divided among 3 heads"):
         make_model(heads=3)

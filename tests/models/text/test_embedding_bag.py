@@ -67,7 +67,7 @@ def test_a_text_of_unknown_words_alone_has_the_logits_of_no_evidence(options):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(OptionError, match="must be at least 1"):
+    with pytest.raises(OptionError, match="ngrams must be at least 1, not 0"):
         create_model("embedding_bag", ngrams=0)
 
 

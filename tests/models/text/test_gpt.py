@@ -129,7 +129,7 @@ def test_a_window_that_is_longer_than_the_positions_is_refused():
         model(tokens(1, 17))
     with pytest.raises(OptionError, match="cannot be divided among 3 heads"):
         make(heads=3)
-    with pytest.raises(OptionError, match="positions at least 2"):
+    with pytest.raises(OptionError, match="positions must be at least 2, not 1"):
         make(positions=1)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.nn import Basis, make_basis
 from dlarch.registry import register_model
 from dlarch.tasks import ClosedForm, Moments
@@ -98,8 +98,7 @@ class BayesianLinearRegression(ClosedForm):
         for name, value in (("prior", prior_precision), ("noise", noise_precision)):
             if value is not None and value <= 0:
                 raise OptionError(f"{name}_precision must be above 0, not {value}.")
-        if basis_size < 1:
-            raise OptionError(f"basis_size must be at least 1, not {basis_size}.")
+        check_at_least_1(basis_size=basis_size)
         self.save_hyperparameters()
         self.build_if_known()
 

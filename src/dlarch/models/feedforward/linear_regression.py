@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn, optim
 
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.nn import Basis, make_basis
 from dlarch.registry import register_model
 from dlarch.tasks import ClosedForm, Moments, OptimizerCallable
@@ -71,8 +71,7 @@ class LinearRegression(ClosedForm):
         super().__init__(optimizer if solver == "optimizer" else None, pictures=pictures)
         if alpha < 0:
             raise OptionError(f"alpha must be 0 or more, not {alpha}.")
-        if basis_size < 1:
-            raise OptionError(f"basis_size must be at least 1, not {basis_size}.")
+        check_at_least_1(basis_size=basis_size)
         self.save_hyperparameters()
         self.build_if_known()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.registry import register_model
 from dlarch.tasks import ClosedForm, Moments
 
@@ -60,8 +60,7 @@ class PLS(ClosedForm):
         pictures: bool = True,
     ) -> None:
         super().__init__(pictures=pictures)
-        if components < 1:
-            raise OptionError(f"components must be at least 1, not {components}.")
+        check_at_least_1(components=components)
         self.save_hyperparameters()
         self.build_if_known()
 

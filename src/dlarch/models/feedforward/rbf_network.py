@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.batches import ImageBatch, TableBatch
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.registry import register_model
 from dlarch.tasks import (
     LossCallable,
@@ -95,8 +95,7 @@ class RBFNetwork(Supervised):
         pictures: bool = True,
     ) -> None:
         super().__init__(optimizer=optimizer, loss=loss, scheduler=scheduler, pictures=pictures)
-        if num_centers < 1 or neighbors < 1:
-            raise OptionError("num_centers and neighbors must be at least 1.")
+        check_at_least_1(num_centers=num_centers, neighbors=neighbors)
         if width_scale <= 0 or ridge <= 0:
             raise OptionError("width_scale and ridge must be more than 0.")
         self.save_hyperparameters()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.nn import (
-    CELLS,
     Backend,
+    Cell,
+    Nonlinearity,
     RecurrentInit,
     RecurrentState,
     init_recurrence,
+    make_recurrent,
     run_recurrent,
     step_recurrent,
 )
@@ -78,13 +78,13 @@ class CharRNN(LanguageModel):
         self,
         vocab_size: int | None = None,
         num_conditions: int | None = None,
-        cell: Literal["rnn", "gru", "lstm"] = "gru",
+        cell: Cell = "gru",
         embedding_size: int = 64,
         hidden_size: int = 256,
         layers: int = 1,
         condition_size: int = 16,
         dropout: float = 0.0,
-        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        nonlinearity: Nonlinearity = "tanh",
         recurrent_init: RecurrentInit = "torch",
         recurrent_std: float = 0.01,
         cell_backend: Backend | None = None,
@@ -115,14 +115,13 @@ class CharRNN(LanguageModel):
             self.condition = nn.Embedding(num_conditions, options.condition_size)
             size += options.condition_size
         self.dropout = nn.Dropout(options.dropout)
-        of_cell = {"nonlinearity": options.nonlinearity} if options.cell == "rnn" else {}
-        self.recurrent = CELLS[options.cell](
+        self.recurrent = make_recurrent(
+            options.cell,
             size,
             options.hidden_size,
             options.layers,
-            batch_first=True,
-            dropout=options.dropout if options.layers > 1 else 0.0,
-            **of_cell,
+            dropout=options.dropout,
+            nonlinearity=options.nonlinearity,
         )
         self.output = nn.Linear(options.hidden_size, vocab_size)
         init_recurrence(self.recurrent, options.recurrent_init, options.recurrent_std)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn, optim
 
-from dlarch.errors import OptionError
-from dlarch.nn import Backend, run_recurrent
+from dlarch.errors import check_at_least_1
+from dlarch.nn import Backend, make_recurrent, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -106,8 +106,12 @@ class LSTMAttention(TextClassifier):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(embedding_size, hidden_size, layers, attention_size) < 1:
-            raise OptionError("Sizes and layers must be at least 1.")
+        check_at_least_1(
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            layers=layers,
+            attention_size=attention_size,
+        )
         self.save_hyperparameters()
         self.build_if_known()
 
@@ -118,13 +122,13 @@ class LSTMAttention(TextClassifier):
             vocab_size, options.embedding_size, options.vectors, options.freeze, spread=0.05
         )
         self.dropout = nn.Dropout(options.dropout)
-        self.recurrent = nn.LSTM(
+        self.recurrent = make_recurrent(
+            "lstm",
             options.embedding_size,
             options.hidden_size,
             options.layers,
-            batch_first=True,
             bidirectional=True,
-            dropout=options.dropout if options.layers > 1 else 0.0,
+            dropout=options.dropout,
         )
         self.weigh_states = AttentionPooling(2 * options.hidden_size, options.attention_size)
         self.output = nn.Linear(2 * options.hidden_size, num_classes)

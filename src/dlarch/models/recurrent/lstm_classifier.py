@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn, optim
 
-from dlarch.errors import OptionError
-from dlarch.nn import Backend, masked_max, masked_mean, run_recurrent
+from dlarch.errors import check_at_least_1
+from dlarch.nn import Backend, make_recurrent, masked_max, masked_mean, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -96,8 +96,7 @@ class LSTMClassifier(TextClassifier):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(embedding_size, hidden_size, layers) < 1:
-            raise OptionError("Sizes and layers must be at least 1.")
+        check_at_least_1(embedding_size=embedding_size, hidden_size=hidden_size, layers=layers)
         self.save_hyperparameters()
         self.build_if_known()
 
@@ -108,13 +107,13 @@ class LSTMClassifier(TextClassifier):
             vocab_size, options.embedding_size, options.vectors, options.freeze, spread=0.05
         )
         self.dropout = nn.Dropout(options.dropout)
-        self.recurrent = nn.LSTM(
+        self.recurrent = make_recurrent(
+            "lstm",
             options.embedding_size,
             options.hidden_size,
             options.layers,
-            batch_first=True,
             bidirectional=options.bidirectional,
-            dropout=options.dropout if options.layers > 1 else 0.0,
+            dropout=options.dropout,
         )
         directions = 2 if options.bidirectional else 1
         self.output = nn.Linear(directions * options.hidden_size, num_classes)

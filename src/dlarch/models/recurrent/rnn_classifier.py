@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn, optim
 
-from dlarch.nn import CELLS, Backend, run_recurrent
+from dlarch.nn import Backend, Cell, make_recurrent, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -62,7 +60,7 @@ class RNNClassifier(TextClassifier):
         self,
         vocab_size: int | None = None,
         num_classes: int | None = None,
-        cell: Literal["rnn", "gru", "lstm"] = "gru",
+        cell: Cell = "gru",
         embedding_size: int = 64,
         hidden_size: int = 128,
         layers: int = 1,
@@ -90,13 +88,13 @@ class RNNClassifier(TextClassifier):
         options = self.hparams
         self.embedding = nn.Embedding(vocab_size, options.embedding_size, padding_idx=PAD)
         self.dropout = nn.Dropout(options.dropout)
-        self.recurrent = CELLS[options.cell](
+        self.recurrent = make_recurrent(
+            options.cell,
             options.embedding_size,
             options.hidden_size,
             options.layers,
-            batch_first=True,
             bidirectional=options.bidirectional,
-            dropout=options.dropout if options.layers > 1 else 0.0,
+            dropout=options.dropout,
         )
         directions = 2 if options.bidirectional else 1
         self.output = nn.Linear(directions * options.hidden_size, num_classes)

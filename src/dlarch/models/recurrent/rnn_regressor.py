@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn, optim
 
 from dlarch.nn import (
-    CELLS,
     Backend,
+    Cell,
+    Nonlinearity,
     RecurrentInit,
     RecurrentState,
     init_recurrence,
+    make_recurrent,
     run_recurrent,
 )
 from dlarch.registry import register_model
@@ -69,10 +69,10 @@ class RNNRegressor(SequenceRegressor):
         self,
         in_features: int | None = None,
         out_features: int | None = None,
-        cell: Literal["rnn", "gru", "lstm"] = "gru",
+        cell: Cell = "gru",
         hidden_size: int = 64,
         layers: int = 1,
-        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        nonlinearity: Nonlinearity = "tanh",
         recurrent_init: RecurrentInit = "torch",
         recurrent_std: float = 0.01,
         cell_backend: Backend | None = None,
@@ -95,9 +95,12 @@ class RNNRegressor(SequenceRegressor):
     def build(self, in_features: int, out_features: int) -> None:
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
-        of_cell = {"nonlinearity": options.nonlinearity} if options.cell == "rnn" else {}
-        self.recurrent = CELLS[options.cell](
-            in_features, options.hidden_size, options.layers, batch_first=True, **of_cell
+        self.recurrent = make_recurrent(
+            options.cell,
+            in_features,
+            options.hidden_size,
+            options.layers,
+            nonlinearity=options.nonlinearity,
         )
         self.output = nn.Linear(options.hidden_size, out_features)
         init_recurrence(self.recurrent, options.recurrent_init, options.recurrent_std)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 from dlarch.nn import LearnedPositions
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -153,8 +153,13 @@ class ConvSeq2Seq(Translation):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(embedding_size, hidden_size, encoder_layers, decoder_layers, positions) < 1:
-            raise OptionError("Sizes, layers and positions of conv_seq2seq must be at least 1.")
+        check_at_least_1(
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers,
+            positions=positions,
+        )
         self.longest = positions
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec

@@ -9,8 +9,8 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import map_tensors
-from dlarch.errors import OptionError
-from dlarch.nn import RecurrentState, run_recurrent, step_recurrent
+from dlarch.errors import check_at_least_1
+from dlarch.nn import RecurrentState, make_recurrent, run_recurrent, step_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -103,8 +103,7 @@ class Seq2Seq(Translation):
                 teacher_forcing, teacher_forcing_end, teacher_forcing_steps
             ),
         )
-        if min(embedding_size, hidden_size, layers) < 1:
-            raise OptionError("Sizes and layers of seq2seq must be at least 1.")
+        check_at_least_1(embedding_size=embedding_size, hidden_size=hidden_size, layers=layers)
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec
 
@@ -112,13 +111,13 @@ class Seq2Seq(Translation):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         size, hidden, layers = options.embedding_size, options.hidden_size, options.layers
-        between = options.dropout if layers > 1 else 0.0
+        dropout = options.dropout
 
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = nn.Dropout(dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, size, padding_idx=PAD)
-        self.encoder = nn.LSTM(size, hidden, layers, batch_first=True, dropout=between)
+        self.encoder = make_recurrent("lstm", size, hidden, layers, dropout=dropout)
         self.target_embedding = nn.Embedding(target_vocab_size, size, padding_idx=PAD)
-        self.decoder = nn.LSTM(size, hidden, layers, batch_first=True, dropout=between)
+        self.decoder = make_recurrent("lstm", size, hidden, layers, dropout=dropout)
         self.output = nn.Linear(hidden, target_vocab_size)
 
     def forward(self, source: Tensor, target: Tensor) -> TranslationOutput:

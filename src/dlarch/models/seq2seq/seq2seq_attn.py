@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.errors import OptionError
-from dlarch.nn import gru_update, lstm_update, run_recurrent
+from dlarch.errors import check_at_least_1
+from dlarch.nn import gru_update, lstm_update, make_recurrent, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -153,9 +153,13 @@ class Seq2SeqAttn(Translation):
                 teacher_forcing, teacher_forcing_end, teacher_forcing_steps
             ),
         )
-        sizes = (embedding_size, encoder_size, hidden_size, encoder_layers)
-        if min(*sizes, 1 if attention_size is None else attention_size) < 1:
-            raise OptionError("Sizes and layers of seq2seq_attn must be at least 1.")
+        check_at_least_1(
+            embedding_size=embedding_size,
+            encoder_size=encoder_size,
+            hidden_size=hidden_size,
+            encoder_layers=encoder_layers,
+            attention_size=attention_size,
+        )
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec
 
@@ -168,13 +172,13 @@ class Seq2SeqAttn(Translation):
 
         self.dropout = nn.Dropout(options.dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, embedding, padding_idx=PAD)
-        self.encoder = (nn.GRU if gru else nn.LSTM)(
+        self.encoder = make_recurrent(
+            options.cell,
             embedding,
             width,
-            num_layers=options.encoder_layers,
-            dropout=options.dropout if options.encoder_layers > 1 else 0.0,
+            options.encoder_layers,
             bidirectional=True,
-            batch_first=True,
+            dropout=options.dropout,
         )
         self.start = nn.Linear(2 * width, hidden)
 

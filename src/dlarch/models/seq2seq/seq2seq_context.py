@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 from dlarch.nn import gru_update, run_recurrent
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -112,8 +112,7 @@ class Seq2SeqContext(Translation):
                 teacher_forcing, teacher_forcing_end, teacher_forcing_steps
             ),
         )
-        if min(embedding_size, hidden_size) < 1:
-            raise OptionError("Sizes of seq2seq_context must be at least 1.")
+        check_at_least_1(embedding_size=embedding_size, hidden_size=hidden_size)
         self.save_hyperparameters()
         self.build_if_known()  # else configure_model() builds, from the data's spec
 

@@ -9,8 +9,14 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import map_tensors
-from dlarch.errors import OptionError
-from dlarch.nn import RecurrentState, run_recurrent, step_from_gates, step_recurrent
+from dlarch.errors import OptionError, check_at_least_1
+from dlarch.nn import (
+    RecurrentState,
+    make_recurrent,
+    run_recurrent,
+    step_from_gates,
+    step_recurrent,
+)
 from dlarch.registry import register_model
 from dlarch.spec import PAD
 from dlarch.tasks import (
@@ -140,8 +146,7 @@ class Seq2SeqLuong(Translation):
                 teacher_forcing, teacher_forcing_end, teacher_forcing_steps
             ),
         )
-        if min(embedding_size, hidden_size, layers) < 1:
-            raise OptionError("Sizes and layers of seq2seq_luong must be at least 1.")
+        check_at_least_1(embedding_size=embedding_size, hidden_size=hidden_size, layers=layers)
         if bidirectional and hidden_size % 2:
             raise OptionError(
                 f"Two directions share hidden_size, which must be even, not {hidden_size}."
@@ -153,22 +158,21 @@ class Seq2SeqLuong(Translation):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         size, hidden, layers = options.embedding_size, options.hidden_size, options.layers
-        network = nn.GRU if options.cell == "gru" else nn.LSTM
-        between = options.dropout if layers > 1 else 0.0
+        cell, dropout = options.cell, options.dropout
 
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = nn.Dropout(dropout)
         self.source_embedding = nn.Embedding(source_vocab_size, size, padding_idx=PAD)
-        self.encoder = network(
+        self.encoder = make_recurrent(
+            cell,
             size,
             hidden // 2 if options.bidirectional else hidden,
             layers,
-            batch_first=True,
-            dropout=between,
             bidirectional=options.bidirectional,
+            dropout=dropout,
         )
         self.target_embedding = nn.Embedding(target_vocab_size, size, padding_idx=PAD)
         fed = size + hidden if options.input_feeding else size
-        self.decoder = network(fed, hidden, layers, batch_first=True, dropout=between)
+        self.decoder = make_recurrent(cell, fed, hidden, layers, dropout=dropout)
         if options.score != "dot":
             self.key = nn.Linear(hidden, hidden, bias=False)
         if options.score == "concat":

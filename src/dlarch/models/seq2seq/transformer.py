@@ -11,7 +11,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import PerSentence, map_tensors
-from dlarch.errors import MismatchError, OptionError
+from dlarch.errors import MismatchError, OptionError, check_at_least_1
 from dlarch.nn import (
     Attended,
     EncoderLayer,
@@ -205,8 +205,13 @@ class Transformer(Translation):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(hidden_size, layers, heads, feedforward_size, positions or 1) < 1:
-            raise OptionError("Sizes, layers, heads and positions must be at least 1.")
+        check_at_least_1(
+            hidden_size=hidden_size,
+            layers=layers,
+            heads=heads,
+            feedforward_size=feedforward_size,
+            positions=positions,
+        )
         if positions is None and hidden_size % 2:
             raise OptionError(f"Waves need an even hidden_size, not {hidden_size}.")
         self.longest = positions

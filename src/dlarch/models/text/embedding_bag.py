@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.errors import OptionError
+from dlarch.errors import check_at_least_1
 from dlarch.nn.bags import distinct, log_count_ratios, words_and_ngrams
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -95,8 +95,7 @@ class EmbeddingBag(TextClassifier):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(ngrams, buckets, embedding_size) < 1:
-            raise OptionError("ngrams, buckets and embedding_size must be at least 1.")
+        check_at_least_1(ngrams=ngrams, buckets=buckets, embedding_size=embedding_size)
         self.save_hyperparameters()
         self.build_if_known()
 

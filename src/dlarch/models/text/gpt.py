@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.decoding import map_tensors
-from dlarch.errors import DataError, MismatchError, OptionError
+from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.nn import LearnedPositions, MultiHeadAttention
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -134,8 +134,9 @@ class GPT(LanguageModel):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(hidden_size, layers, heads) < 1 or positions < 2:
-            raise OptionError("Sizes, layers and heads must be at least 1, positions at least 2.")
+        check_at_least_1(hidden_size=hidden_size, layers=layers, heads=heads)
+        if positions < 2:
+            raise OptionError(f"positions must be at least 2, not {positions}.")
         self.context = positions
         self.save_hyperparameters()
         self.build_if_known()

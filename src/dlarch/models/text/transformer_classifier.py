@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn, optim
 
-from dlarch.errors import OptionError
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.nn import EncoderLayer, Glorot, SinusoidalPositions, initialize, masked_mean
 from dlarch.registry import register_model
 from dlarch.spec import PAD
@@ -88,8 +88,9 @@ class TransformerClassifier(TextClassifier):
             initializer=initializer,
             pictures=pictures,
         )
-        if min(hidden_size, layers, heads, feedforward_size) < 1:
-            raise OptionError("Sizes, layers and heads must be at least 1.")
+        check_at_least_1(
+            hidden_size=hidden_size, layers=layers, heads=heads, feedforward_size=feedforward_size
+        )
         if hidden_size % 2:
             raise OptionError(f"Waves need an even hidden_size, not {hidden_size}.")
         self.save_hyperparameters()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn, optim
 
-from dlarch.nn import CELLS, Glorot, initialize
+from dlarch.nn import Cell, Glorot, initialize, make_recurrent
 from dlarch.registry import register_model
 from dlarch.tasks import (
     InitializerCallable,
@@ -62,7 +60,7 @@ class ImageRNN(Supervised):
         self,
         image_shape: tuple[int, int, int] | None = None,
         num_classes: int | None = None,
-        cell: Literal["rnn", "gru", "lstm"] = "lstm",
+        cell: Cell = "lstm",
         hidden_size: int = 128,
         layers: int = 1,
         bidirectional: bool = False,
@@ -87,13 +85,13 @@ class ImageRNN(Supervised):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         channels, _, width = image_shape
-        self.recurrent = CELLS[options.cell](
+        self.recurrent = make_recurrent(
+            options.cell,
             channels * width,
             options.hidden_size,
             options.layers,
-            batch_first=True,
             bidirectional=options.bidirectional,
-            dropout=options.dropout if options.layers > 1 else 0.0,
+            dropout=options.dropout,
         )
         self.dropout = nn.Dropout(options.dropout)
         directions = 2 if options.bidirectional else 1
