@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from dlarch import create_model
+from dlarch.errors import OptionError
 
 CELLS = pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 
@@ -64,3 +65,30 @@ def test_a_free_run_reads_its_own_predictions(cell):
         for step in range(6):
             told = model(torch.cat((known, free[:, :step]), dim=1))[:, -1]
             torch.testing.assert_close(free[:, step], told, atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_steps_of_training_are_read_from_predictions():
+    torch.manual_seed(0)
+    model = create_model("rnn_regressor", in_features=1, out_features=1, free_steps=3).train()
+    waves = torch.randn(2, 8, 1)
+    found = model.answers(waves, waves)
+    read = model(waves[:, :5])
+    torch.testing.assert_close(found[:, :5], read)
+    known = waves[:, :5]
+    for step in range(3):
+        known = torch.cat((known, model(known)[:, -1:]), dim=1)
+        torch.testing.assert_close(found[:, 5 + step], model(known)[:, -1])
+    found[:, -1].sum().backward()  # through all that was read before
+    assert model.recurrent.weight_ih_l0.grad.abs().sum() > 0
+    model.eval()
+    torch.testing.assert_close(model.answers(waves, waves), model(waves))
+
+
+def test_free_steps_that_cannot_be_taken():
+    with pytest.raises(OptionError, match="must not be negative"):
+        create_model("rnn_regressor", in_features=1, out_features=1, free_steps=-1)
+    model = create_model("rnn_regressor", in_features=1, out_features=1, free_steps=5).train()
+    with pytest.raises(OptionError, match="only 5 steps"):
+        model.answers(torch.randn(2, 5, 1), torch.randn(2, 5, 1))
+    with pytest.raises(OptionError, match="targets that are the next inputs"):
+        model.answers(torch.randn(2, 9, 1), torch.randn(2, 1))

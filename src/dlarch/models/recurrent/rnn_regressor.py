@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn, optim
 
+from dlarch.errors import OptionError
 from dlarch.nn import (
     Backend,
     Cell,
@@ -38,11 +39,15 @@ class RNNRegressor(SequenceRegressor):
     step. Where the target is the next input, the network continues a sequence by reading its own
     predictions: $x_{t+1} = \hat y_t$.
 
+    Predictions from the truth say little about that: a small error in the speed of a wave costs
+    nothing in one step. With `free_steps` the network trains as it will be used: the last steps of
+    each sequence are read from its own predictions, and the gradient goes back through these.
+
     Shapes: sequence (B, T, F) -> states (B, T, N) -> numbers (B, T, O).
 
     Differences from the paper: (1) GRU by default; the paper compares the simple cell, begun in
     several ways, with the LSTM; (2) Adam instead of gradient descent; (3) predictions may be asked
-    for after each step.
+    for after each step, and be read.
 
     Expected: see docs/models/rnn_regressor.md, `dlarch fit --config recipes/rnn_regressor.yaml`.
 
@@ -56,6 +61,8 @@ class RNNRegressor(SequenceRegressor):
         recurrent_init: how the matrices U begin: as torch draws them, as the identity, as a random
             orthogonal matrix, or normal with deviation `recurrent_std`.
         recurrent_std: deviation of normal ones.
+        free_steps: last steps of each training sequence that are read from the predictions, where
+            the target is the next input.
         cell_backend: who computes the steps, the lines "written" in `dlarch.nn` or "torch"; torch
             on a GPU, else written, when not given.
         loss: called with predictions and targets; the mean squared error when not given.
@@ -75,6 +82,7 @@ class RNNRegressor(SequenceRegressor):
         nonlinearity: Nonlinearity = "tanh",
         recurrent_init: RecurrentInit = "torch",
         recurrent_std: float = 0.01,
+        free_steps: int = 0,
         cell_backend: Backend | None = None,
         loss: LossCallable | None = None,
         optimizer: OptimizerCallable = lambda parameters: optim.Adam(parameters, lr=1e-3),
@@ -89,6 +97,8 @@ class RNNRegressor(SequenceRegressor):
             initializer=initializer,
             pictures=pictures,
         )
+        if free_steps < 0:
+            raise OptionError(f"free_steps must not be negative, but is {free_steps}.")
         self.save_hyperparameters()
         self.build_if_known()
 
@@ -119,12 +129,35 @@ class RNNRegressor(SequenceRegressor):
         numbers: Tensor = self.output(states)
         return numbers, last
 
+    def answers(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Numbers after each step or at the end; in training the last ones from their own.
+
+        Raises:
+            OptionError: sequences are too short, or their targets not the next inputs.
+        """
+        free = self.hparams.free_steps if self.training else 0
+        if not free:
+            return super().answers(inputs, targets)
+        if targets.shape != inputs.shape:
+            raise OptionError("free_steps is for targets that are the next inputs: leave it out.")
+        if free >= inputs.shape[1]:
+            raise OptionError(
+                f"free_steps is {free}, but training sequences have only {inputs.shape[1]} steps."
+            )
+        numbers, state = self.read(inputs[:, :-free])
+        return torch.cat((numbers, self._go_on(numbers[:, -1:], state, free)), dim=1)
+
+    def _go_on(self, last: Tensor, state: RecurrentState, steps: int) -> Tensor:
+        """Read the last prediction (B, 1, F), predict, read that: (B, steps, F)."""
+        found = []
+        for _ in range(steps):
+            last, state = self.read(last, state)
+            found.append(last)
+        return torch.cat(found, dim=1)
+
     @torch.no_grad()
     def free_run(self, sequence: Tensor, steps: int) -> Tensor:
         """Read sequences (B, T, F), and continue them: (B, steps, F)."""
         numbers, state = self.read(sequence)
-        found = [numbers[:, -1:]]
-        while len(found) < steps:
-            numbers, state = self.read(found[-1], state)
-            found.append(numbers)
-        return torch.cat(found, dim=1)
+        first = numbers[:, -1:]
+        return first if steps == 1 else torch.cat((first, self._go_on(first, state, steps - 1)), 1)
