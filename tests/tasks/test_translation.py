@@ -44,6 +44,19 @@ def test_free_decoding_covers_the_first_of_validation_and_all_of_test(
     assert sum(rows) == len(data.dataset("test")) == 1000
 
 
+@pytest.mark.parametrize(
+    ("tokens", "headline"), [("characters", "test/exact_match"), ("words", "test/bleu")]
+)
+def test_what_is_spelt_is_told_by_exact_match(
+    make_model, make_trainer, make_data, searched, tokens, headline
+):
+    model = make_model(facts=False)
+    searched(model)
+    trainer = make_trainer(limit_test_batches=1)
+    trainer.test(model, datamodule=make_data(tokens=tokens), verbose=False)
+    assert model.headline == headline
+
+
 def word_model(make_model, searched_ids):
     """A model with a vocabulary of three words, which translates as it is told."""
     words = TextProcessor.train(["the black cat"], "words", lowercase=True)

@@ -96,6 +96,12 @@ class Translation(Translator):
 
     # ---- training
 
+    def setup(self, stage: str) -> None:
+        """Let tables show exact match of what is spelt: BLEU counts runs of four words."""
+        super().setup(stage)
+        if self.processor is not None and self.processor.target.level == "characters":
+            self.headline = "test/exact_match"
+
     def training_step(self, batch: Sequence[Any], _: int) -> Tensor:
         """Mean loss of the batch's real tokens."""
         pairs = TranslationBatch(*batch)
