@@ -146,7 +146,10 @@ def sentence(complaint: str, given: Iterable[str], known: Iterable[str]) -> str:
         if unknown["word"] and not word.startswith("-"):
             return f"There is no use for '{word}'; options begin with --."
         name = _full_name([*keys, word.lstrip("-").partition("=")[0]], given)
-        return f"There is no option --{name}.{_near(name, known)}"
+        section, options = name.partition(".")[0], list(known)
+        if name in options:  # but not yet where it stands
+            return f"--{name} stands before the --{section} that it belongs to: give that first."
+        return f"There is no option --{name}.{_near(name, options)}"
     if complaint.startswith("argument "):
         option, _, problem = complaint.removeprefix("argument ").partition(": ")
         missing = "expected one argument" in problem
