@@ -113,6 +113,10 @@ TINY = "fit --config tiny"
         ("fit --ckpt_path nowhere", "no checkpoint or run folder 'nowhere'"),
         ("translate nowhere hello", "no 'nowhere' here"),
         ("fit --config tiny --ckpt_path .", "has no last checkpoint"),
+        (
+            "fit --data.size 9 --model mlp --data toy_2d",
+            "--data.size stands before the --data that it belongs to: give that first",
+        ),
     ],
 )  # fmt: skip
 def test_one_line_names_the_mistake_and_the_way_out(trained, command, pattern):

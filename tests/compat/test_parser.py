@@ -96,11 +96,6 @@ def test_a_complaint_becomes_a_sentence_with_the_full_name(parser, words, given,
     assert sentence(complaint(parser, CLASS, *words), given, KNOWN) == expected
 
 
-def test_an_option_before_its_class_is_told_to_stand_after_it(parser):
-    told = sentence(complaint(parser, "--model.width=3", CLASS), ["model", "model.width"], KNOWN)
-    assert told == "--model.width stands before the --model that it belongs to: give that first."
-
-
 def test_a_class_that_does_not_exist(parser):
     told = sentence(complaint(parser, "--model=no.such.Class"), ["model"], KNOWN)
     assert told.startswith("--model: the class no.such.Class cannot be used: ")
