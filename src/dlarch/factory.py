@@ -9,7 +9,7 @@ from typing import Any
 
 from dlarch import registry
 from dlarch.errors import MismatchError, OptionError, UserError, did_you_mean
-from dlarch.spec import lacking_facts
+from dlarch.spec import lacking_facts, needs_facts
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def create_model(name: str, /, data: Any = None, **init_args: Any) -> Any:
             )
     lacking = lacking_facts(getattr(model_class, "build", lambda: None), init_args | facts)
     if lacking:
-        raise MismatchError(f"'{name}' needs {', '.join(lacking)}, which these data do not have.")
+        raise MismatchError(needs_facts(f"'{name}'", lacking))
     model = model_class(**init_args | facts)
     if processor is not None:
         model.processor = processor

@@ -90,6 +90,22 @@ def lacking_facts(build: Callable[..., Any], known: Mapping[str, Any]) -> list[s
     return lacking
 
 
+_WAYS_OUT = {
+    "num_classes": "give them classes (label or label_column of texts, target or classify of a "
+    "table)",
+    "out_features": "give data that have numbers as targets, not classes",
+}
+
+
+def needs_facts(model: str, lacking: list[str]) -> str:
+    """The complaint that a model cannot be built from what the data tell, with the way out."""
+    ways = [_WAYS_OUT[name] for name in lacking if name in _WAYS_OUT]
+    ways.append("take another model or other data (`dlarch list` shows all)")
+    return (
+        f"{model} needs {', '.join(lacking)}, which these data do not have: {', or '.join(ways)}."
+    )
+
+
 def as_tuples(value: Any) -> Any:
     """Lists as tuples, so that arguments from YAML or JSON equal those from Python."""
     return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value

@@ -77,7 +77,8 @@ def score(
     classes = data.spec.num_classes is not None
     if classes != (baseline.predicts == "classes"):
         raise MismatchError(
-            f"{type(baseline).__name__} predicts {baseline.predicts}, which these data do not have."
+            f"{type(baseline).__name__} predicts {baseline.predicts}, which these data do not "
+            f"have: take a baseline that predicts {'classes' if classes else 'numbers'}."
         )
     texts = data.batch_type is TextBatch
     if not texts and (features is not None or vectors is not None):

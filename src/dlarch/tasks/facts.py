@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlarch.compat.hooks import QuickHooks
 from dlarch.errors import MismatchError
-from dlarch.spec import FACT_NAMES, DataSpec, as_tuples, lacking_facts
+from dlarch.spec import FACT_NAMES, DataSpec, as_tuples, lacking_facts, needs_facts
 
 CALLABLES = ("loss", "optimizer", "scheduler", "initializer")
 """Arguments that shape training alone; they are kept in config.yaml, not among the hparams."""
@@ -74,9 +74,7 @@ class BuiltFromFacts(QuickHooks):
     def _build(self, facts: dict[str, Any]) -> None:
         lacking = lacking_facts(self.build, facts)
         if lacking:
-            raise MismatchError(
-                f"{type(self).__name__} needs {', '.join(lacking)}, which these data do not have."
-            )
+            raise MismatchError(needs_facts(type(self).__name__, lacking))
         self.hparams.update(facts)
         self.build(**facts)
         self._built = True
