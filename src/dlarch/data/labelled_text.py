@@ -12,7 +12,7 @@ from dlarch.data.resolve import LocalFile, content_hash
 from dlarch.data.text_sources import LabelledText, TextSource, open_texts
 from dlarch.data.texts import TextData
 from dlarch.errors import OptionError
-from dlarch.processing.text import Level
+from dlarch.processing.text import TrainedLevel
 from dlarch.registry import register_data
 
 NUMBER_WORDS = "number_words"
@@ -58,7 +58,7 @@ class LabelledTextData(TextData):
         label_column: str | None = None,
         columns: list[str] | None = None,
         language: str = "en",
-        tokens: Level | None = None,
+        tokens: TrainedLevel | None = None,
         lowercase: bool | None = None,
         min_frequency: int | None = None,
         **options: Any,

@@ -26,7 +26,7 @@ from dlarch.data.text_sources import TextSource
 from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import LabelledTextProcessor, Processor, TextProcessor
 from dlarch.processing.labelled_text import Keep
-from dlarch.processing.text import Level
+from dlarch.processing.text import TrainedLevel
 from dlarch.spec import DataSpec
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class TextData(BucketedData):
 
     def __init__(
         self,
-        tokens: Level = "words",
+        tokens: TrainedLevel = "words",
         lowercase: bool = False,
         min_frequency: int = 1,
         max_vocab_size: int | None = None,

@@ -16,7 +16,10 @@ from dlarch.processing.vocabulary import parse, read_tokenizer_file, without_add
 from dlarch.processing.words import PATTERN, join_words, split_words
 from dlarch.spec import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
-Level = Literal["characters", "words", "bpe", "foreign"]
+TrainedLevel = Literal["characters", "words", "bpe"]
+"""What a token is in a vocabulary that is taken from texts."""
+
+Level = Literal[TrainedLevel, "foreign"]
 """What a token is; "foreign": whatever a tokenizer.json from elsewhere says."""
 
 _BYTES = 256
@@ -323,7 +326,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _check_level(level: str, trainable: bool = False) -> None:
-    choices = [name for name in get_args(Level) if not (trainable and name == "foreign")]
+    choices = get_args(TrainedLevel if trainable else Level)
     if level not in choices:
         raise OptionError(
             f"Unknown level {level!r}; choose one of {', '.join(choices)}."
