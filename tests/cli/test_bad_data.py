@@ -1,4 +1,4 @@
-"""Bad images and tables: one line that names what is wrong and the way out, exit code 2, no run."""
+"""Bad images, tables, texts: one line that names what is wrong and the way out, code 2, no run."""
 
 from pathlib import Path
 
@@ -257,3 +257,89 @@ def test_a_table_of_nothing_is_explained(refused, tmp_path, content, words):
     path = tmp_path / "table.csv"
     path.write_text(content)
     assert words in refused(f"--model mlp --data table --data.source {path}")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--model logistic_regression --data table", "needs num_classes, which these data do not"),
+        ("--model linear_regression --data logic_gates", "needs out_features, which these data do"),
+        (
+            "--model rnn_classifier --data labelled_text --data.label_column none",
+            "give them classes (label or label_column of texts, target or classify of a table), or",
+        ),
+    ],
+)
+def test_what_the_data_lack_comes_with_a_way_out(refused, options, words):
+    complaint = refused(options)
+    assert words in complaint
+    assert complaint.endswith("or take another model or other data (`dlarch list` shows all).")
+
+
+# ---- texts
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            "names --data.label gender",
+            "has a name on each line and no gender: say --data.label none, or give a .csv or .tsv "
+            "file with the columns name, gender.",
+        ),
+        (
+            "labelled_text",
+            "has a text on each line and no label: say --data.label_column none, or give a .csv or "
+            ".tsv file with the columns text, label.",
+        ),
+    ],
+)
+def test_classes_of_a_file_without_any_are_explained(refused, tmp_path, data, words):
+    path = tmp_path / "people.txt"
+    path.write_text("Anna\nOtto\n" * 30)
+    complaint = refused(f"--model rnn_classifier --data {data} --data.source {path}")
+    assert complaint == f"{path} {words}"
+
+
+def test_a_txt_file_may_have_classes_behind_tabs(refused, tmp_path):
+    path = tmp_path / "people.txt"
+    path.write_text("Anna\tf\nOtto\tm\n" * 30 + "Paula\n")
+    complaint = refused(
+        f"--model rnn_classifier --data names --data.source {path} --data.label gender"
+    )
+    assert complaint.startswith(f"{path}, line 61: 1 column instead of 2 (name, gender)")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "words"),
+    [
+        ("rnn_classifier", "labelled_text", "add a folder of .txt files for each class, or parqu"),
+        ("rnn_classifier", "names", "add .txt files, each called after its class, or parquet"),
+        ("char_rnn", "text_corpus", "add texts (.txt, .md, .abc), or parquet files in the Hub's"),
+    ],
+)
+def test_a_folder_of_nothing_is_explained(refused, tmp_path, model, data, words):
+    (tmp_path / "nothing").mkdir()
+    complaint = refused(f"--model {model} --data {data} --data.source {tmp_path}/nothing")
+    assert complaint.startswith(f"{tmp_path}/nothing holds no data: {words}")
+
+
+def test_a_file_in_utf_16_is_explained(refused, tmp_path):
+    path = tmp_path / "saved.csv"
+    path.write_text("text,label\n" + "good,yes\nbad,no\n" * 30, encoding="utf-16")
+    complaint = refused(f"--model rnn_classifier --data labelled_text --data.source {path}")
+    assert complaint == (
+        f"{path}, line 1: a NUL byte at offset 3 of the file; it looks like UTF-16: save it as "
+        "UTF-8, such as by `iconv -f UTF-16 -t UTF-8 OLD > NEW`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--data.tokens bytes", "must be 'characters' or 'words' or 'bpe', not 'bytes'."),
+        ("--model.recurrent_init orthogonl", "or 'normal', not 'orthogonl'."),
+    ],
+)
+def test_words_that_are_no_choice_are_explained(refused, options, words):
+    assert refused(f"--model char_rnn --data text_corpus {options}").endswith(words)

@@ -6,11 +6,14 @@ import sys
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from dlarch import create_data
 from dlarch.data.corpus_sources import Shares, read_text
+from dlarch.data.readers import read_lines
 from dlarch.data.streams import evaluation_windows, random_windows, training_streams
 from dlarch.errors import DataError, OptionError
 from dlarch.spec import BOS, EOS, PAD
@@ -205,6 +208,18 @@ def test_rows_of_a_table_and_packed_texts(corpus, tmp_path):
     assert text_of(packed, "train") == text_of(corpus(), "train")
 
 
+def test_a_readme_is_no_text(corpus, tmp_path):
+    """A folder in the Hub's layout has one, of which nobody wants a model."""
+    data = corpus({"README.md": "# Of these texts", "a.txt": TEXT})
+    assert text_of(data, "train") == TEXT[: len(data.dataset("train"))]
+    rows = {"text": [f"row {n}" for n in range(200)]}
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    (tmp_path / "hub" / "README.md").write_text("# Of these texts")
+    pq.write_table(pa.table(rows), tmp_path / "hub" / "data" / "train-00000-of-00001.parquet")
+    data = corpus({}, source=str(tmp_path / "hub"))
+    assert text_of(data, "train").count("row ") > 160
+
+
 def test_numbers_count_up():
     data = create_data("text_corpus")
     data.prepare_data()
@@ -234,6 +249,38 @@ def test_a_byte_that_is_no_text_is_named(tmp_path, where):
         list(read_text(path))
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding", "named"),
+    [
+        ("Guten Tag", "utf-16", "a NUL byte at offset 3 of the file; it looks like UTF-16: save"),
+        (
+            "日本語",
+            "utf-16",
+            "byte 0xff at offset 0 of the file is not UTF-8; it looks like UTF-16:",
+        ),
+        (
+            "Guten Tag",
+            "utf-16-be",
+            "a NUL byte at offset 0 of the file; it looks like UTF-16BE: sa",
+        ),
+        (
+            "Guten Tag",
+            "utf-16-le",
+            "a NUL byte at offset 1 of the file; it looks like UTF-16LE: sa",
+        ),
+        ("été", "latin-1", "byte 0xe9 at offset 0 of the file is not UTF-8; convert the file to"),
+    ],
+)
+def test_a_text_in_another_encoding_is_recognised(tmp_path, text, encoding, named):
+    path = tmp_path / "foreign.txt"
+    path.write_bytes(text.encode(encoding))
+    for read in (read_text, read_lines):
+        with pytest.raises(DataError) as error:
+            list(read(path))
+        assert named in str(error.value)
+        assert str(error.value).startswith(str(path))
+
+
 def test_a_text_that_ends_within_a_character_is_named(tmp_path):
     path = tmp_path / "bad.txt"
     path.write_bytes("aé".encode()[:-1])
@@ -257,10 +304,31 @@ def test_options_that_cannot_be_are_refused(corpus, options, said):
 
 
 def test_a_text_that_is_too_short_and_an_empty_file_are_refused(corpus):
-    with pytest.raises(DataError, match="There is no validation text: give more"):
+    with pytest.raises(DataError) as error:
         corpus("short")
+    assert (
+        "text.txt holds 5 characters, of which none are left for validation: give more text, or "
+        in str(error.value)
+    )
+    assert str(error.value).endswith("another validation_share or test_share.")
     with pytest.raises(DataError, match=r"b.txt is empty: write something"):
         corpus({"a.txt": "x", "b.txt": " \n"}, reading="documents")
+
+
+@pytest.mark.parametrize("reading", ["streams", "windows", "documents"])
+def test_an_empty_file_is_named(corpus, reading):
+    with pytest.raises(DataError, match=r"data/text.txt is empty: write something, or give"):
+        corpus("", reading=reading)
+
+
+def test_an_empty_file_of_a_split_is_named(corpus):
+    with pytest.raises(DataError, match=r"valid.txt is empty: write something, or remove it"):
+        corpus({"train.txt": TEXT, "valid.txt": ""})
+
+
+def test_a_text_without_a_word_is_named(corpus):
+    with pytest.raises(DataError, match=r"data/text.txt holds no train text: give more"):
+        corpus(" \n" * 100, tokens="words")
 
 
 def test_shares_of_what_is_not_official():

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dlarch.data.readers import read_lines
+from dlarch.data.readers import as_utf8, read_lines
 from dlarch.data.resolve import LocalFile, LocalFolder, content_hash
 from dlarch.data.splits import SPLIT_NAMES, SPLITS
 from dlarch.data.text_sources import LabelledText, TextSource
@@ -91,9 +91,10 @@ class TextFiles:
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file is one of those that are read in a folder."""
+    """Whether a file is one of those that are read in a folder; a README tells of the others."""
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    return suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    other = path.name.startswith(".") or path.stem.upper() == "README"
+    return suffix.lower() in SUFFIXES and path.is_file() and not other
 
 
 def _split_of(path: Path, root: Path) -> str | None:
@@ -117,8 +118,8 @@ def read_text(path: Path) -> Iterator[str]:
             for block in chain(_blocks(file), [b""]):
                 if (null := block.find(b"\0")) >= 0:
                     raise DataError(
-                        f"{path}: a NUL byte at offset {offset + null} of the file; give a text "
-                        "file in UTF-8."
+                        f"{path}: a NUL byte at offset {offset + null} of the file; "
+                        f"{as_utf8(b'' if offset else block)}."
                     )
                 before = len(decoder.getstate()[0])
                 try:
@@ -127,7 +128,7 @@ def read_text(path: Path) -> Iterator[str]:
                     place = offset - before + error.start
                     raise DataError(
                         f"{path}: byte 0x{error.object[error.start]:02x} at offset {place} of the "
-                        "file is not UTF-8; convert the file to UTF-8 first."
+                        f"file is not UTF-8; {as_utf8(b'' if offset else block)}."
                     ) from error
                 offset += len(block)
                 yield newlines.decode(text, final=not block)
@@ -154,14 +155,29 @@ class LongText(TextSource):
         self._characters: int | None = None
 
     def read(self, split: str) -> Iterator[LabelledText]:
-        """The pieces of a split."""
+        """The pieces of a split.
+
+        Raises:
+            DataError: there is no text for it.
+        """
         official = self.files.by_split
+        paths = self.files[split if split in official else "train"]
+        called = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
         if split in official and split != "train":
-            return _pieces(_joined(self.files[split]))
+            if not any(_joined(paths)):
+                raise DataError(f"{called} is empty: write something, or remove it.")
+            return _pieces(_joined(paths))
         if self._characters is None:
-            self._characters = sum(map(len, _joined(self.files["train"])))
+            self._characters = sum(map(len, _joined(paths)))
         start, stop = (int(self._characters * share) for share in self.shares.of(split, official))
-        return _pieces(_between(_joined(self.files["train"]), start, stop))
+        if not self._characters:
+            raise DataError(f"{called} is empty: write something, or give another text.")
+        if start == stop:
+            raise DataError(
+                f"{called} holds {self._characters} characters, of which none are left for "
+                f"{split}: give more text, or another validation_share or test_share."
+            )
+        return _pieces(_between(_joined(paths), start, stop))
 
 
 def _joined(paths: Sequence[Path]) -> Iterator[str]:
@@ -253,12 +269,15 @@ def file_documents(files: TextFiles, shares: Shares) -> Documents:
 
 def _paragraphs(path: Path) -> Iterator[str]:
     lines: list[str] = []
+    empty = True
     for _, line in chain(read_lines(path), [(0, "")]):
         if line.strip():
             lines.append(line + "\n")
         elif lines:
             yield "".join(lines)
-            lines = []
+            lines, empty = [], False
+    if empty:
+        raise DataError(f"{path} is empty: write something, or give another text.")
 
 
 # ---- both from what is generated or stored in rows

@@ -195,7 +195,9 @@ def _open(folder: Path) -> Any:
     try:
         return load_dataset(str(folder.resolve()), streaming=True)
     except Exception as error:
+        reason = one_line(error)
+        if isinstance(error, FileNotFoundError):  # datasets says so of the folder, in its words
+            reason = "it holds no files of data"
         raise DataError(
-            f"{folder} is no data set in the Hub's layout (parquet files under data/): "
-            f"{one_line(error)}."
+            f"{folder} is no data set in the Hub's layout (parquet files under data/): {reason}."
         ) from error

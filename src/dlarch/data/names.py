@@ -21,10 +21,16 @@ from dlarch.data.resolve import (
     resolve_source,
 )
 from dlarch.data.splits import SPLITS
-from dlarch.data.text_sources import HubTexts, LabelledText, TextSource
+from dlarch.data.text_sources import (
+    HubTexts,
+    LabelledText,
+    TextSource,
+    check_has_data,
+    check_has_labels,
+)
 from dlarch.data.texts import TextData
 from dlarch.errors import DataError, OptionError
-from dlarch.processing.text import Level
+from dlarch.processing.text import TrainedLevel
 from dlarch.registry import register_data
 
 logger = logging.getLogger(__name__)
@@ -74,7 +80,7 @@ class NamesData(TextData):
         clean: bool = True,
         divide: Divide = "distinct",
         split_seed: int = 42,
-        tokens: Level = "characters",
+        tokens: TrainedLevel = "characters",
         **options: Any,
     ) -> None:
         super().__init__(tokens=tokens, **options)
@@ -144,10 +150,13 @@ class NamesData(TextData):
         if isinstance(where, LocalFile):
             if where.path.suffix.lower() == ".txt" and len(asked) == 1 and columns is None:
                 return [(line,) for _, line in read_lines(where.path)]
+            check_has_labels(where.path, asked, "--data.label")
             return list(read_rows(where.path, asked, columns, allow_empty=True))
         if isinstance(where, LocalFolder) and (files := sorted(where.path.glob("*.txt"))):
             rows = [(line, path.stem) for path in files for _, line in read_lines(path)]
             return [row[: len(asked)] for row in rows]
+        if isinstance(where, LocalFolder):
+            check_has_data(where, "add .txt files, each called after its class")
         return [
             (name,) if label is None else (name, label)
             for name, label in HubTexts(where, name_column, self.label).stored("train")

@@ -13,6 +13,7 @@ Which column is which, in TSV and CSV:
 - Else the file has just the asked columns, in the order asked: source, then target.
 """
 
+import codecs
 import csv
 import json
 import re
@@ -136,6 +137,24 @@ def read_lines(path: Path | str) -> Iterator[tuple[int, str]]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
+def as_utf8(start: bytes) -> str:
+    """What to do with a file that is not UTF-8, whose first bytes may tell what it is."""
+    sample = start[:1000]
+    kind = "UTF-16" if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
+    if kind is None and len(sample) > 3:  # of most letters one of two bytes is 0
+        for name, high, low in (
+            ("UTF-16LE", sample[1::2], sample[::2]),
+            ("UTF-16BE", sample[::2], sample[1::2]),
+        ):
+            if high.count(0) > len(high) / 2 and not low.count(0):
+                kind = name
+    if kind is None:
+        return "convert the file to UTF-8 first"
+    return (
+        f"it looks like {kind}: save it as UTF-8, such as by `iconv -f {kind} -t UTF-8 OLD > NEW`"
+    )
+
+
 def _decoded_lines(path: Path, file: Any) -> Iterator[tuple[int, str]]:
     offset = 0  # of the line in the file, in bytes
     empty_lines = 0  # seen, but not handed on before another line follows
@@ -150,14 +169,15 @@ def _decoded_lines(path: Path, file: Any) -> Iterator[tuple[int, str]]:
         if (null := raw.find(b"\0")) >= 0:
             raise DataError(
                 f"{path}, line {number}: a NUL byte at offset {offset + null} of the file; "
-                "give a text file in UTF-8."
+                f"{as_utf8(b'' if offset else raw)}."
             )
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}, line {number}: byte 0x{raw[error.start]:02x} at offset "
-                f"{offset + error.start} of the file is not UTF-8; convert the file to UTF-8 first."
+                f"{offset + error.start} of the file is not UTF-8; "
+                f"{as_utf8(b'' if offset else raw)}."
             ) from error
         offset += len(raw)
         if number == 1:

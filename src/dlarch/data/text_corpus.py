@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dlarch.batches import TextBatch
+from dlarch.data import corpus_sources
 from dlarch.data.arrays import TokenArray, TokenWriter
 from dlarch.data.corpus_sources import (
     Documents,
@@ -27,11 +28,11 @@ from dlarch.data.generators import number_words, tunes
 from dlarch.data.readers import SUFFIXES
 from dlarch.data.resolve import HubId, LocalFile, LocalFolder, content_hash, resolve_source
 from dlarch.data.streams import evaluation_windows, random_windows, training_streams
-from dlarch.data.text_sources import TextSource, open_texts
+from dlarch.data.text_sources import TextSource, check_has_data, open_texts
 from dlarch.data.texts import KeptRows, TextData
 from dlarch.errors import DataError, OptionError, check_at_least_1
 from dlarch.processing import LabelledTextProcessor, Processor
-from dlarch.processing.text import Level
+from dlarch.processing.text import TrainedLevel
 from dlarch.registry import register_data
 from dlarch.spec import BOS, PAD, UNK
 
@@ -95,7 +96,7 @@ class TextCorpusData(TextData):
         source: str = NUMBER_WORDS,
         reading: Reading | None = None,
         window: int = 128,
-        tokens: Level | None = None,
+        tokens: TrainedLevel | None = None,
         lowercase: bool = False,
         min_frequency: int = 1,
         max_vocab_size: int | None = None,
@@ -201,7 +202,7 @@ class TextCorpusData(TextData):
             tokens.append(processor.tokens.encode(piece))
         tokens.close()
         if sum(tokens.lengths) < 2:
-            raise DataError(f"There is no {split} text: give more.")
+            raise DataError(f"{self.source} holds no {split} text: give more.")
         return np.zeros(0, np.int64), None
 
     def _open_split(self, folder: Path, split: str) -> Any:
@@ -285,4 +286,9 @@ def _is_table(where: LocalFile | LocalFolder | HubId) -> bool:
     """Whether the texts are rows: of a data set in the Hub's layout, or of a file with columns."""
     if isinstance(where, LocalFile):
         return where.path.suffix.lower() in SUFFIXES and where.path.suffix.lower() != ".txt"
-    return isinstance(where, HubId) or not any(is_text(path) for path in where.path.rglob("*"))
+    if isinstance(where, HubId):
+        return True
+    if any(is_text(path) for path in where.path.rglob("*")):
+        return False
+    check_has_data(where, f"add texts ({', '.join(corpus_sources.SUFFIXES)})")
+    return True

@@ -9,7 +9,14 @@ from typing import Any
 
 from dlarch.data.hub_rows import hub_features, hub_records, hub_splits
 from dlarch.data.readers import read_lines, read_rows
-from dlarch.data.resolve import HubId, LocalFile, LocalFolder, content_hash, resolve_source
+from dlarch.data.resolve import (
+    FILE_SUFFIXES,
+    HubId,
+    LocalFile,
+    LocalFolder,
+    content_hash,
+    resolve_source,
+)
 from dlarch.data.splits import carved_by_hash, split_folders
 from dlarch.errors import DataError, did_you_mean
 
@@ -126,6 +133,7 @@ class FileTexts(DividedTexts):
                     raise DataError(f"{self.path}, line {number} is empty: remove it.")
                 yield line, None
             return
+        check_has_labels(self.path, self._asked, "--data.label_column")
         for text, *label in read_rows(self.path, self._asked, self.columns):
             yield text, label[0].strip() if label else None
 
@@ -182,9 +190,42 @@ def open_texts(
     where = resolve_source(source)
     if isinstance(where, LocalFile):
         return FileTexts(where.path, text_column, label_column, columns)
-    if isinstance(where, LocalFolder) and _holds(where, "txt") and not _holds(where, "parquet"):
-        return FolderTexts(where.path)
+    if isinstance(where, LocalFolder):
+        check_has_data(where, "add a folder of .txt files for each class")
+        if _holds(where, "txt") and not _holds(where, "parquet"):
+            return FolderTexts(where.path)
     return HubTexts(where, text_column, label_column)
+
+
+def check_has_data(folder: LocalFolder, way_out: str) -> None:
+    """Refuse a folder without a file that can be read.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not any(path.suffix.lower() in FILE_SUFFIXES for path in folder.path.rglob("*")):
+        raise DataError(f"{folder} holds no data: {way_out}, or parquet files in the Hub's layout.")
+
+
+def check_has_labels(path: Path, asked: Sequence[str], option: str) -> None:
+    """Refuse a .txt file of texts alone of which classes are asked.
+
+    Args:
+        path: a file.
+        asked: columns that are asked for, the texts first.
+        option: that says which column has the classes.
+
+    Raises:
+        DataError: its first line is a text alone.
+    """
+    if path.suffix.lower() != ".txt" or len(asked) < 2:
+        return
+    _, first = next(read_lines(path), (0, "\t"))
+    if "\t" not in first:
+        raise DataError(
+            f"{path} has a {asked[0]} on each line and no {asked[1]}: say {option} none, or give "
+            f"a .csv or .tsv file with the columns {', '.join(asked)}."
+        )
 
 
 def _holds(folder: LocalFolder, ending: str) -> bool:
