@@ -103,9 +103,13 @@ def test_a_seed_makes_a_forest_again(digits):
 
 
 def test_what_does_not_fit_is_refused(digits, table):
-    with pytest.raises(MismatchError, match="predicts numbers, .*: take a baseline that predicts classes"):
+    with pytest.raises(
+        MismatchError, match="predicts numbers, .*: take a baseline that predicts classes"
+    ):
         score(create_baseline("ridge"), digits)
-    with pytest.raises(MismatchError, match="predicts classes, .*: take a baseline that predicts numbers"):
+    with pytest.raises(
+        MismatchError, match="predicts classes, .*: take a baseline that predicts numbers"
+    ):
         score(create_baseline("svc"), table)
     with pytest.raises(UnknownNameError, match="Did you mean 'svc'"):
         create_baseline("svm")
