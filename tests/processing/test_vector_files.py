@@ -257,7 +257,7 @@ def test_without_spacy_its_models_name_what_to_install(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DataError) as error:
         read(tmp_path, "cat")
-    assert str(error.value) == f"To read the spaCy model {tmp_path}, pip install spacy."
+    assert str(error.value) == f"To read the spaCy model {tmp_path}, pip install 'dlarch[spacy]'."
 
 
 def test_any_other_folder_is_refused(tmp_path):

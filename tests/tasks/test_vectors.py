@@ -71,6 +71,19 @@ def test_a_fit_starts_from_the_vectors_of_its_words(data, words, path, make_trai
     assert not model.embedding.weight[PAD].any()
 
 
+def test_a_fit_starts_from_the_vectors_of_a_spacy_vocabulary(data, words, path, make_trainer):
+    spacy = pytest.importorskip("spacy", reason="an extra: pip install 'dlarch[spacy]'")
+    vocabulary = spacy.blank("en").vocab
+    expected = read_vectors(path, words)
+    for word, vector in zip(words[4::2], expected.table[4::2], strict=True):
+        vocabulary.set_vector(word, vector.numpy())
+    folder = path.parent / "vocab"
+    vocabulary.to_disk(folder)
+    model = MeanOfVectors(vectors=str(folder), freeze=True)
+    make_trainer(limit_train_batches=1).fit(model, datamodule=data)
+    assert torch.equal(model.embedding.weight, expected.table)
+
+
 @pytest.mark.parametrize("freeze", [False, True])
 def test_only_what_is_not_frozen_is_trained(data, words, path, make_trainer, freeze):
     model = MeanOfVectors(vectors=str(path), freeze=freeze)

@@ -7,7 +7,7 @@ What a file holds is seen from its content, whatever its name:
 - word2vec binary: the line "COUNT DIMENSION", then a word, a space and DIMENSION little-endian
   float32 for each word, with or without a line end after them;
 - either of them compressed with gzip;
-- a folder: a spaCy model with vectors, or its folder vocab (needs spaCy).
+- a folder: a spaCy model with vectors, or its folder vocab (`pip install 'dlarch[spacy]'`).
 
 Memory does not grow with a file; of a spaCy model it holds the whole table. Every line of
 a text is checked for its encoding and the count of its numbers, but only the numbers of wanted
@@ -315,9 +315,9 @@ def _spacy_vectors(
             "vectors, or a model that has them."
         )
     try:
-        from spacy.vectors import Vectors  # type: ignore[import-not-found]
+        from spacy.vectors import Vectors
     except ImportError as error:
-        raise DataError(f"To read the spaCy model {path}, pip install spacy.") from error
+        raise DataError(f"To read the spaCy model {path}, pip install 'dlarch[spacy]'.") from error
     try:
         vectors: Any = Vectors().from_disk(folder, exclude=["strings"])
         count, size = vectors.shape
