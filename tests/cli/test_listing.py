@@ -90,10 +90,13 @@ def test_unknown_verb_names_the_nearest(capsys):
     assert "Did you mean 'recipes'" in refusal(capsys, "recipe")
 
 
-def test_list_prints_models_then_data_one_per_line(capsys):
+def test_list_prints_models_then_data_then_baselines_one_per_line(capsys):
     lines = answer(capsys, "list").splitlines()
     names = [line.split()[0] for line in lines]
-    assert names == [*registry.list_models(), *registry.list_data()]
+    baselines = registry.list_baselines()
+    assert names == [*registry.list_models(), *registry.list_data(), *baselines]
+    said = [line.split(None, 1)[1] for line in lines[-len(baselines) :]]
+    assert said == [f"Baseline: {registry.baseline_info(name).summary}" for name in baselines]
     summary = registry.model_info("seq2seq_attn").summary
     assert lines[names.index("seq2seq_attn")].split(None, 1)[1] == summary
 
@@ -101,6 +104,8 @@ def test_list_prints_models_then_data_one_per_line(capsys):
 def test_list_filters(capsys):
     found = answer(capsys, "list", "*SEQ2SEQ_A*", "--task", "translation")
     assert found.startswith("seq2seq_attn ")
+    assert answer(capsys, "list", "pca*").startswith("pca_knn  Baseline: Vote of")
+    assert "Did you mean 'pca_knn'" in refusal(capsys, "list", "pca_nkn")
     only = [line.split()[0] for line in answer(capsys, "list", "--family", "seq2seq").splitlines()]
     assert only == registry.list_models(family="seq2seq")
     assert "Did you mean 'seq2seq_attn'" in refusal(capsys, "list", "seq2seq_atn")

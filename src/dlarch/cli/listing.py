@@ -10,12 +10,12 @@ from dlarch.registry import Entry
 
 
 def run_list(argv: list[str]) -> int:
-    """`dlarch list [PATTERN] [--task T] [--family F]`: models, then data, one per line.
+    """`dlarch list [PATTERN] [--task T] [--family F]`: models, data and baselines, one per line.
 
     Raises:
         UnknownNameError: nothing matches.
     """
-    parser = OptionParser("list", "Print models, then data: name and summary.")
+    parser = OptionParser("list", "Print models, then data, then baselines: name and summary.")
     parser.add_argument("pattern", nargs="?", default="*", help='such as "*seq2seq*"')
     parser.add_argument("--task", help="only models of this task, such as Translation")
     parser.add_argument("--family", help="only models of this family, such as seq2seq")
@@ -24,16 +24,24 @@ def run_list(argv: list[str]) -> int:
     entries = [registry.model_info(name) for name in names]
     if options.task is None and options.family is None:
         entries += [registry.data_info(name) for name in registry.list_data(options.pattern)]
+        found = registry.list_baselines(options.pattern)
+        entries += [registry.baseline_info(name) for name in found]
     if not entries:
         raise _nothing_matches(options.pattern, options.task, options.family)
-    print_table([(entry.name, entry.summary) for entry in entries])
+    print_table([(entry.name, _summary(entry)) for entry in entries])
     return 0
+
+
+def _summary(entry: Entry) -> str:
+    """What is said of an entry; a baseline, which may be called as a model is, says what it is."""
+    return f"Baseline: {entry.summary}" if entry.kind == "baseline" else entry.summary
 
 
 def _nothing_matches(pattern: str, task: str | None, family: str | None) -> UnknownNameError:
     models = [registry.model_info(name) for name in registry.list_models()]
+    names = [*(e.name for e in models), *registry.list_data(), *registry.list_baselines()]
     hints = (
-        (pattern.strip("*?"), [*(entry.name for entry in models), *registry.list_data()]),
+        (pattern.strip("*?"), names),
         (task or "", {entry.task for entry in models}),
         (family or "", {entry.family for entry in models}),
     )

@@ -23,7 +23,7 @@ VERBS = {
     "map": ("dlarch.cli.map:run", "draw what a model has learnt in two dimensions"),
     "sweep": ("dlarch.cli.sweep:run", "run a recipe under many settings and compare them"),
     "baseline": ("dlarch.cli.baseline:run", "what scikit-learn reaches on the same data"),
-    "list": ("dlarch.cli.listing:run_list", "models and data, one per line"),
+    "list": ("dlarch.cli.listing:run_list", "models, data and baselines, one per line"),
     "info": ("dlarch.cli.listing:run_info", "what a model or data module is; --layers its layers"),
     "recipes": ("dlarch.cli.listing:run_recipes", "list, show and copy the shipped recipes"),
     "results": ("dlarch.cli.results:run", "collect the metrics of runs in a table"),
