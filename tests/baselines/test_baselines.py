@@ -104,11 +104,11 @@ def test_a_seed_makes_a_forest_again(digits):
 
 def test_what_does_not_fit_is_refused(digits, table):
     with pytest.raises(
-        MismatchError, match="predicts numbers, .*: take a baseline that predicts classes"
+        MismatchError, match=r"predicts numbers, .*: take a baseline that predicts classes"
     ):
         score(create_baseline("ridge"), digits)
     with pytest.raises(
-        MismatchError, match="predicts classes, .*: take a baseline that predicts numbers"
+        MismatchError, match=r"predicts classes, .*: take a baseline that predicts numbers"
     ):
         score(create_baseline("svc"), table)
     with pytest.raises(UnknownNameError, match="Did you mean 'svc'"):

@@ -299,8 +299,10 @@ def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helper
         expected |= {"attention/0"} if attends else set()
     if task in ("TextAutoencoder", "LatentText"):
         shown = {"samples/reconstructions", "samples/interpolations"}
-        shown |= {"samples/texts"} if task == "LatentText" else set()
         assert shown <= {tag.removesuffix("/text_summary") for tag in tags["tensors"]}
+    if task in ("LanguageModel", "LatentText"):
+        texts = events.Tensors("samples/texts/text_summary")
+        assert len(texts[-1].tensor_proto.string_val[0].decode().strip().splitlines()) > 1
     if hasattr(model, "vocabularies"):
         for name, rows, _ in token_tables(model, model.vocabularies()):
             files = list((run / "logs").glob(f"*/{name}/metadata.tsv"))

@@ -94,6 +94,18 @@ def test_a_shared_vocabulary_is_one(tsv):
     assert len(set(ids)) == 2
 
 
+def test_a_shared_vocabulary_of_byte_pairs_knows_the_words_of_both_sides(tsv):
+    options = {"tokens": "bpe", "lowercase": False}
+    shared = opened(tsv, share_vocabulary=True, **options).processor
+    assert shared.source is shared.target
+    apart = opened(tsv, **options).processor
+    # Capitals are in the target alone, small letters in the source alone.
+    for word, known, unknown in ((" red", "source", "target"), (" RED", "target", "source")):
+        assert len(shared.source.encode(word)) == len(getattr(apart, known).encode(word)) == 1
+        assert len(getattr(apart, unknown).encode(word)) > 1
+        assert shared.source.decode(shared.target.encode(word)) == word
+
+
 def test_a_tokenizer_of_ones_own_is_used(tsv, tmp_path):
     opened(tsv, tokens="characters").processor.save(tmp_path / "mine")
     own = tmp_path / "mine" / "source" / "tokenizer.json"

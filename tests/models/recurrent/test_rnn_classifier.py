@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from dlarch import create_model
 from dlarch.processing.translation import pad
@@ -19,7 +20,7 @@ def texts(count=7):
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("backend", ["written", "torch"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_one_by_one_batched_and_by_torch_are_equal(cell, backend, bidirectional):
+def test_one_by_one_batched_packed_and_by_torch_are_equal(cell, backend, bidirectional):
     torch.manual_seed(0)
     model = create_model(
         "rnn_classifier", vocab_size=20, num_classes=5, cell=cell, cell_backend=backend,
@@ -37,7 +38,14 @@ def test_one_by_one_batched_and_by_torch_are_equal(cell, backend, bidirectional)
             _, last = reference(model.embedding(torch.tensor([row])))
             hidden = last[0] if cell == "lstm" else last
             by_torch.append(model.output(torch.cat(list(hidden[-1 - bidirectional :]), dim=1)))
+        lengths = torch.tensor([len(row) for row in rows])
+        embedded = model.embedding(pad(rows))
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        _, last = reference(packed)
+        hidden = last[0] if cell == "lstm" else last
+        by_packing = model.output(torch.cat(list(hidden[-1 - bidirectional :]), dim=1))
     torch.testing.assert_close(batched, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(batched, by_packing, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(batched, torch.cat(by_torch), atol=1e-5, rtol=1e-5)
 
 
