@@ -126,8 +126,9 @@ def sequence_words(arguments, root: Path):
 
 
 def wave_words(arguments, root: Path):
-    """The same, continued for as many steps."""
-    return [*sequence_words(arguments, root), "--data.eval_length", "24"]
+    """The same, longer than what a recipe has to continue, and continued for as many steps."""
+    longer = ["--data.length", "60", "--data.eval_length", "24"]
+    return [*sequence_words(arguments, root), *longer]
 
 
 def curve_words(arguments, root: Path):
