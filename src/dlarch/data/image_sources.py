@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dlarch.data.hub_rows import hub_classes, hub_records, hub_splits
@@ -55,6 +56,10 @@ class ImageSource(ABC):
     @abstractmethod
     def read(self, split: str) -> Iterator[LabelledImage]:
         """The images of a split with their labels, in their order."""
+
+    def known(self, split: str) -> dict[str, NDArray[Any]]:  # noqa: ARG002
+        """What else is known of the images of a split: fields of `ImageBatch`, a row for each."""
+        return {}
 
 
 class HubImages(ImageSource):

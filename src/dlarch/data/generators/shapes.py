@@ -75,7 +75,7 @@ def _drawn(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """Pixels, masks and boxes of rows of factors."""
     cover = np.clip(0.5 - _distance(factors, side), 0, 1)  # share of each pixel, at its edge
-    inside = cover >= 0.5
+    inside = np.asarray(cover >= 0.5)
     if colour:
         hues = np.array([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in factors[:, 5]])
     else:
