@@ -99,10 +99,10 @@ class HubImages(ImageSource):
                     f"{where} has the label {number}, but there are {len(self._classes)} classes, "
                     f"whose labels are 0 to {len(self._classes) - 1}: correct it."
                 )
-            yield _opened(record[image], where), number
+            yield opened(record[image], where), number
 
 
-def _opened(stored: dict[str, Any] | None, where: str) -> Image.Image:
+def opened(stored: dict[str, Any] | None, where: str) -> Image.Image:
     """An image from the bytes of its file, or its path, as `datasets` stores it.
 
     Raises:

@@ -82,7 +82,7 @@ def _drawn(
         hues = np.ones((len(factors), 1))
     pixels = np.rint(255 * cover[..., None] * hues[:, None, None]).astype(np.uint8)
     mask = inside * (1 + factors[:, 0].astype(np.uint8))[:, None, None]
-    columns, rows = inside.any(1), inside.any(2)
+    columns, rows = np.any(inside, axis=1), np.any(inside, axis=2)
     box = np.column_stack(
         (
             columns.argmax(1),
