@@ -74,11 +74,17 @@ class ImageBatch(NamedTuple):
         image: (B, C, H, W), normalised to mean 0 and deviation 1 over the training split.
         label: (B,) class of each image.
         example: (B,) position of each image in its split, or None.
+        factors: (B, F) numbers that made the image, where they are known, or None.
+        mask: (B, H, W) class of each pixel, 0 where nothing is, or None.
+        box: (B, 4) left, top, right and bottom edge of what is shown, in pixels, or None.
     """
 
     image: Tensor
     label: Tensor
     example: Tensor | None = None
+    factors: Tensor | None = None
+    mask: Tensor | None = None
+    box: Tensor | None = None
 
 
 class TableBatch(NamedTuple):

@@ -45,7 +45,7 @@ def everything(data, split):
     loader = {"train": data.train_dataloader, "validation": data.val_dataloader,
               "test": data.test_dataloader}[split]()  # fmt: skip
     parts = list(zip(*loader, strict=True))
-    return ImageBatch(*(torch.cat(part) for part in parts))
+    return ImageBatch(*(torch.cat(part) for part in parts if part[0] is not None))
 
 
 class Seen(L.LightningModule):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from dlarch.data.hub_rows import hub_classes, hub_records, hub_splits
@@ -56,6 +57,10 @@ class ImageSource(ABC):
     def read(self, split: str) -> Iterator[LabelledImage]:
         """The images of a split with their labels, in their order."""
 
+    def known(self, split: str) -> dict[str, NDArray[Any]]:  # noqa: ARG002
+        """What else is known of the images of a split: fields of `ImageBatch`, a row for each."""
+        return {}
+
 
 class HubImages(ImageSource):
     """A data set in the Hub's layout with a column of images and one of classes."""
@@ -94,10 +99,10 @@ class HubImages(ImageSource):
                     f"{where} has the label {number}, but there are {len(self._classes)} classes, "
                     f"whose labels are 0 to {len(self._classes) - 1}: correct it."
                 )
-            yield _opened(record[image], where), number
+            yield opened(record[image], where), number
 
 
-def _opened(stored: dict[str, Any] | None, where: str) -> Image.Image:
+def opened(stored: dict[str, Any] | None, where: str) -> Image.Image:
     """An image from the bytes of its file, or its path, as `datasets` stores it.
 
     Raises:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from torch import Tensor
 from dlarch.batches import ImageBatch
 from dlarch.data.augment import Augmentation
 from dlarch.data.base import CachedData
+from dlarch.data.binarize import Targets, binarized
 from dlarch.data.cache import FINGERPRINT, cache_key, cached
 from dlarch.data.classes import check_classes, chosen_classes
 from dlarch.data.image_sources import ImageSource, LabelledImage, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
-from dlarch.data.pixels import PixelDataset, as_stored, labels_file, pixels_file
+from dlarch.data.pixels import PixelDataset, as_stored, known_file, labels_file, pixels_file
 from dlarch.data.splits import SPLITS, Rows, carved, picked
 from dlarch.errors import DataError, MismatchError, OptionError, check_at_least_1
 from dlarch.processing import ImageProcessor, Processor
@@ -57,6 +58,9 @@ class ImageData(CachedData):
         rotate: largest angle of training images in degrees.
         scale: largest change of their size; 0.1 gives 0.9 to 1.1 times.
         shift: largest shift as a share of the side.
+        targets: "grey": pixels as they are, normalised to mean 0 and deviation 1; "threshold": 1
+            where a pixel is at least half white, else 0; "dynamic": 1 with its brightness as
+            probability, drawn anew each time in training, and once in validation and test.
         batch_size: images per batch and process.
         train_size: number of training images, picked at random but always alike; all when not
             given.
@@ -85,6 +89,7 @@ class ImageData(CachedData):
         rotate: float = 0.0,
         scale: float = 0.0,
         shift: float = 0.0,
+        targets: Targets = "grey",
         batch_size: int = 128,
         train_size: int | None = None,
         validation_size: int | None = None,
@@ -100,6 +105,9 @@ class ImageData(CachedData):
         self.source = source
         self.classes = classes
         self.augmentation = Augmentation(crop, flip, cutout, rotate, scale, shift)
+        if targets not in get_args(Targets):
+            raise OptionError(f"targets must be grey, threshold or dynamic, not {targets}.")
+        self.targets = targets
         self.batch_size = batch_size
         self.train_size = train_size
         self.validation_size = validation_size
@@ -208,7 +216,10 @@ class ImageData(CachedData):
     def _measured(
         self, image_shape: tuple[int, int, int], class_names: Sequence[str]
     ) -> ImageProcessor:
-        """The processor with mean and deviation of the training images."""
+        """The processor with mean and deviation of the training images; 0 and 1 of binary ones."""
+        if self.targets != "grey":
+            channels = image_shape[0]
+            return ImageProcessor(image_shape, [0.0] * channels, [1.0] * channels, class_names)
         train = self._datasets["train"]
         count = 0
         total = squares = np.zeros(image_shape[0])
@@ -232,12 +243,16 @@ class ImageData(CachedData):
         if self.trainer is not None:
             return raw.but(by_position=True) if self.on_device else raw
         augmentation = self.augmentation if split == "train" else None
-        return raw.but(finish=partial(_finished, self.processor, augmentation))
+        return raw.but(finish=self._finish(augmentation))
 
     def finished(self, split: str) -> PixelDataset:
         """The images of a split, normalised and not augmented."""
         assert self.processor is not None
-        return self._datasets[split].but(finish=partial(_finished, self.processor, None))
+        return self._datasets[split].but(finish=self._finish(None))
+
+    def _finish(self, augmentation: Augmentation | None) -> Callable[[ImageBatch], ImageBatch]:
+        assert self.processor is not None
+        return partial(_finished, self.processor, augmentation, self.targets)
 
     def training_plan(self, seed: int, epoch: int) -> list[Rows]:
         """Batches in random order."""
@@ -271,7 +286,7 @@ class ImageData(CachedData):
             if self.trainer.testing or self.trainer.predicting:
                 split = self.test_split
             batch = self._gathered(batch, split)
-        return _finished(self.processor, self.augmentation if training else None, batch)
+        return self._finish(self.augmentation if training else None)(batch)
 
     def _gathered(self, batch: ImageBatch, split: str) -> ImageBatch:
         """A batch of positions with the pixels that lie on the device."""
@@ -287,11 +302,15 @@ class ImageData(CachedData):
 
 
 def _finished(
-    processor: ImageProcessor, augmentation: Augmentation | None, batch: ImageBatch
+    processor: ImageProcessor,
+    augmentation: Augmentation | None,
+    targets: Targets,
+    batch: ImageBatch,
 ) -> ImageBatch:
-    """A batch of stored pixels as normalised images (B, C, H, W)."""
+    """A batch of stored pixels as normalised images (B, C, H, W); augmented ones are drawn anew."""
     pixels = batch.image if augmentation is None else augmentation(batch.image)
     colours = pixels[..., : processor.image_shape[0]]
+    colours = binarized(colours, targets, batch.example if augmentation is None else None)
     return batch._replace(image=processor.normalize(colours))
 
 
@@ -318,6 +337,8 @@ def _decode(folder: Path, source: ImageSource, shape: tuple[int, int, int]) -> N
         if split == "train":
             digest.update(labels.tobytes())
         np.save(labels_file(folder, split), np.frombuffer(labels, dtype=np.int64))
+        for name, values in source.known(split).items():
+            np.save(known_file(folder, split, name), values)
     channels = shape[0]
     ImageProcessor(shape, [0.0] * channels, [1.0] * channels, source.class_names).save(folder)
     (folder / FINGERPRINT).write_text(digest.hexdigest(), encoding="utf-8")

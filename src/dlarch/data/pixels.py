@@ -15,6 +15,9 @@ from dlarch.batches import ImageBatch
 from dlarch.data.classes import LEFT_OUT
 from dlarch.data.splits import Rows
 
+KNOWN = ("factors", "mask", "box")
+"""What may lie beside the pixels: fields of `ImageBatch`, a row for each image."""
+
 
 class PixelDataset:
     """Images of the cache; indexing with an array of positions gives their batch.
@@ -48,6 +51,11 @@ class PixelDataset:
         channels, height, width = shape
         size = (len(self.labels), height, width, _stored_channels(channels))
         self.pixels = np.memmap(pixels_file(folder, split), np.uint8, mode="r", shape=size)
+        self.known = {
+            name: np.load(known_file(folder, split, name), mmap_mode="r")
+            for name in KNOWN
+            if known_file(folder, split, name).exists()
+        }
         self.finish, self.by_position = finish, by_position
         self._arguments: dict[str, Any] = {
             "folder": folder, "split": split, "shape": shape, "rows": self.rows,
@@ -75,6 +83,7 @@ class PixelDataset:
             image=example if self.by_position else torch.from_numpy(self.pixels[rows]),
             label=torch.from_numpy(self.labels[rows]),
             example=example,
+            **{name: torch.from_numpy(values[rows]) for name, values in self.known.items()},
         )
         return batch if self.finish is None else self.finish(batch)
 
@@ -100,3 +109,8 @@ def pixels_file(folder: Path, split: str) -> Path:
 def labels_file(folder: Path, split: str) -> Path:
     """Where the labels of a split lie."""
     return folder / f"{split}.labels.npy"
+
+
+def known_file(folder: Path, split: str, name: str) -> Path:
+    """Where one of `KNOWN` lies, if the source has it."""
+    return folder / f"{split}.{name}.npy"
