@@ -285,10 +285,10 @@ def test_the_training_split_is_scored_with_the_tested_weights_and_as_it_is(tmp_p
     plain = dlarch.create_data("digits", train_size=200)
     plain.prepare_data()
     plain.setup("fit")
-    images, labels, _ = plain.dataset("train")[np.arange(200)]
+    batch = plain.dataset("train")[np.arange(200)]
     tested = dlarch.AutoModel.from_pretrained(result.run.folder)
     with torch.inference_mode():
-        right = (tested(images).argmax(1) == labels).float().mean()
+        right = (tested(batch.image).argmax(1) == batch.label).float().mean()
     assert result.metrics["train/accuracy"] == pytest.approx(float(right))
     assert result.metrics["train/accuracy"] != result.metrics["test/accuracy"]
     events = EventAccumulator(str(result.run.logs)).Reload()

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from dlarch.data import loading
-from dlarch.data import translation as translation_data
+from dlarch.data import bucketed, loading
 from dlarch.models.seq2seq import seq2seq_attn
 from dlarch.models.seq2seq.seq2seq_attn import Seq2SeqAttn
 from dlarch.spec import PAD
@@ -223,7 +222,7 @@ def test_an_example_that_comes_twice_is_found(helpers, monkeypatch):
         batches = plan(*arguments, **options)
         return [*batches, batches[0]]
 
-    monkeypatch.setattr(translation_data, "evaluation_plan", twice)
+    monkeypatch.setattr(bucketed, "evaluation_plan", twice)
     data = helpers.Subject("seq2seq_attn").data()
     data.prepare_data()
     data.setup("fit")

@@ -177,7 +177,7 @@ def test_pictures_can_be_left_out(make_model, make_trainer, batches):
         trainer = make_trainer()
         trainer.fit(make_model(pictures=pictures), batches[:1])
         kinds.append({type(callback).__name__ for callback in trainer.callbacks})
-    assert kinds[0] - kinds[1] == {"AttentionMaps", "TranslationTable"}
+    assert kinds[0] - kinds[1] == {"AttentionMaps", "TokenProjector", "TranslationTable"}
 
 
 def test_without_a_logger_nothing_complains(make_model, make_trainer, batches, caplog):

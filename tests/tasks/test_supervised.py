@@ -35,7 +35,7 @@ def whole(data):
     data.prepare_data()
     data.setup()
     parts = list(zip(*data.test_dataloader(), strict=True))
-    return data.batch_type(*(torch.cat(part) for part in parts))
+    return data.batch_type(*(None if part[0] is None else torch.cat(part) for part in parts))
 
 
 def test_figures_of_classes_are_scikit_learns_over_the_whole_split(tmp_path):

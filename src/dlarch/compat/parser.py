@@ -135,8 +135,8 @@ def sentence(complaint: str, given: Iterable[str], known: Iterable[str]) -> str:
 
     Args:
         complaint: of jsonargparse; where a value may be of several types, one for each of them.
-        given: names of all options that the command line and the recipe give. The complaint has
-            only the last part of a name.
+        given: names of all options that the recipe and the command line give, in their order. The
+            complaint has only the last part of a name.
         known: names of all options that exist.
     """
     keys = _KEY.findall(complaint)
@@ -145,11 +145,12 @@ def sentence(complaint: str, given: Iterable[str], known: Iterable[str]) -> str:
         word = next(group for group in unknown.groups() if group)
         if unknown["word"] and not word.startswith("-"):
             return f"There is no use for '{word}'; options begin with --."
-        name = _full_name([*keys, word.lstrip("-").partition("=")[0]], given)
-        section, options = name.partition(".")[0], list(known)
-        if name in options:  # but not yet where it stands
-            return f"--{name} stands before the --{section} that it belongs to: give that first."
-        return f"There is no option --{name}.{_near(name, options)}"
+        order = list(given)
+        name = _full_name([*keys, word.lstrip("-").partition("=")[0]], order)
+        owner = name.rpartition(".")[0]
+        if name in order and owner in order[order.index(name) :]:
+            return f"--{name} stands before the --{owner} that it belongs to: give that first."
+        return f"There is no option --{name}.{_near(name, known)}"
     if complaint.startswith("argument "):
         option, _, problem = complaint.removeprefix("argument ").partition(": ")
         missing = "expected one argument" in problem
