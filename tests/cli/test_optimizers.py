@@ -34,6 +34,12 @@ def test_the_path_means_ours(cli, here, name):
     assert found["init_args"]["lr"] == 0.25
 
 
+def test_an_optimizer_in_the_place_of_another_has_its_own_defaults(cli, here):
+    assert asked(cli, "--model.optimizer AdamW")["init_args"]["weight_decay"] == 0.01
+    words = "--model.optimizer.weight_decay 0.5 --model.optimizer AdamW"
+    assert asked(cli, words)["init_args"]["weight_decay"] == 0.5
+
+
 def test_a_recipe_may_use_either(cli, here):
     recipe = yaml.safe_load(Path("tiny.yaml").read_text())
     arguments = recipe["model"]["init_args"]

@@ -23,6 +23,7 @@ from dlarch.compat.parser import (
     ComplaintError,
     Parser,
     flattened,
+    forget_defaults_of_replaced_classes,
     install_names,
     prefer_torch_optim,
     sentence,
@@ -53,6 +54,7 @@ def run(argv: list[str]) -> int:
     _silence()
     install_names(class_path, registry_name)
     prefer_torch_optim()
+    forget_defaults_of_replaced_classes()
     CommandLine(Words(argv))
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from inspect import isclass
+from inspect import isclass, signature
 from typing import Any, NoReturn
 
 import torch
@@ -92,6 +92,29 @@ def prefer_torch_optim() -> None:
         return str(resolve(cls, name))
 
     _typehints.resolve_class_path_by_name = resolve_torch_first
+
+
+def forget_defaults_of_replaced_classes() -> None:
+    """Let a class that takes another's place begin with its own defaults.
+
+    jsonargparse carries over all arguments that both classes have, those too that nobody gave: an
+    AdamW in the place of an Adam would have Adam's weight_decay of 0, not its own 0.01.
+    """
+    discard = _typehints.discard_init_args_on_class_path_change
+    if hasattr(discard, "__wrapped__"):  # done before
+        return
+
+    @wraps(discard)
+    def discard_defaults_too(parser: Any, before: Any, after: Any) -> None:
+        if before and "init_args" in before and before["class_path"] != after["class_path"]:
+            given = before["init_args"]
+            parameters = signature(_typehints.import_object(before["class_path"])).parameters
+            for name in [name for name in parameters if name in given]:
+                if given[name] == parameters[name].default:
+                    del given[name]
+        discard(parser, before, after)
+
+    _typehints.discard_init_args_on_class_path_change = discard_defaults_too
 
 
 def renamed(values: Any, rename: Callable[[str, str], str]) -> Any:
