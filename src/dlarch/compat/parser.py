@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 import yaml
 from jsonargparse import _typehints, get_loader, set_dumper, set_loader
+from jsonargparse._util import import_object
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dlarch.errors import OptionError, did_you_mean
@@ -108,7 +109,7 @@ def forget_defaults_of_replaced_classes() -> None:
     def discard_defaults_too(parser: Any, before: Any, after: Any) -> None:
         if before and "init_args" in before and before["class_path"] != after["class_path"]:
             given = before["init_args"]
-            parameters = signature(_typehints.import_object(before["class_path"])).parameters
+            parameters = signature(import_object(before["class_path"])).parameters
             for name in [name for name in parameters if name in given]:
                 if given[name] == parameters[name].default:
                     del given[name]
