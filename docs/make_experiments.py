@@ -256,7 +256,43 @@ def beginnings(lines: Lines) -> list[Sequence[str]]:
     ]
 
 
+def reviews(lines: Lines) -> list[Sequence[str]]:
+    """Accuracies in percent by the length of a review, and of what a model is certain of."""
+    names = [name for name in lines[0] if name.startswith(("to ", "over ")) or " to " in name]
+    columns = ["accuracy", *names, "certain", "certain_accuracy"]
+    table: list[Sequence[str]] = [
+        ("model", "all", *(f"{name} tokens" for name in names), "certain of", "then right"),
+        ("---",) * (len(columns) + 1),
+    ]
+    for setting, runs in settings(lines).items():
+        cells = (mean(runs, column, 1, times=100) for column in columns)
+        table.append((f"[{setting}](models/{setting}.md)", *cells))
+    return table
+
+
+def classified(lines: Lines) -> list[Sequence[str]]:
+    table: list[Sequence[str]] = [
+        ("setting", "test accuracy, %", "nats", "parameters", "minutes", "seeds"),
+        ("---",) * 6,
+    ]
+    for setting, runs in settings(lines).items():
+        table.append(
+            (
+                setting,
+                percent(runs, "test/accuracy"),
+                mean(runs, "test/loss", 3),
+                f"{int(runs[0]['parameters']):,}",
+                mean(runs, "minutes", 1).partition(" ")[0],
+                str(len(runs)),
+            )
+        )
+    return table
+
+
 TABLES = {
+    "reviews": reviews,
+    "text_inputs": classified,
+    "text_pooling": classified,
     "memory": lengths,
     "recurrent_inits": beginnings,
     "multi30k_models": captions,
