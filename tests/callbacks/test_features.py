@@ -14,9 +14,9 @@ from dlarch.callbacks.features import (
     filter_grid,
     first_filters,
     last_linear,
-    principal,
     small_squares,
 )
+from dlarch.callbacks.projector import principal
 from dlarch.models.feedforward.mlp import MLP
 
 

@@ -41,7 +41,7 @@ def test_a_table_is_written_when_a_fit_ends(runs, task):
 
 
 def test_wide_tables_are_written_as_principal_components(runs, task, monkeypatch):
-    monkeypatch.setattr("dlarch.callbacks.features.MOST_DIMENSIONS", 2)
+    monkeypatch.setattr("dlarch.callbacks.projector.MOST_DIMENSIONS", 2)
     table = nn.Embedding(len(WORDS), 5)
     runs.fit(reader(task, {"embedding": table}), TokenProjector())
     rows, _ = written(runs, "embedding")

@@ -17,14 +17,15 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from dlarch.callbacks.health import weights_of
+from dlarch.callbacks.projector import write_points
 from dlarch.callbacks.protocols import OffersClasses, shows, tensorboard_writers
 
 MOST_FILTERS = 64
 FILTER_SIDE, GAP = 40, 6
 """Pixels of a filter, at least, and between two."""
 
-MOST_EXAMPLES, MOST_DIMENSIONS, SPRITE_SIDE = 500, 100, 64
-"""Of the projector: examples, numbers for each, pixels of its image at most."""
+MOST_EXAMPLES, SPRITE_SIDE = 500, 64
+"""Of the projector: examples, pixels of the image of each at most."""
 
 TEXT_BEGINNING = 60
 """Characters that the projector shows of a text."""
@@ -175,16 +176,15 @@ class FeatureProjector(Callback):
         columns = [[names[label] for label in labels], [names[found] for found in predicted]]
         if self._texts:
             columns.append([" ".join(text.split())[:TEXT_BEGINNING] for text in self._texts])
-        for writer in writers:
-            writer.add_embedding(
-                # float64, which has no tail of digits after rounding
-                principal(features.float().cpu()).double().round(decimals=4),
-                metadata=[list(row) for row in zip(*columns, strict=True)],
-                metadata_header=["class", "predicted", "text"][: len(columns)],
-                label_img=sprites,
-                global_step=trainer.global_step,
-                tag="features",
-            )
+        write_points(
+            writers,
+            "features",
+            features,
+            trainer.global_step,
+            metadata=[list(row) for row in zip(*columns, strict=True)],
+            metadata_header=["class", "predicted", "text"][: len(columns)],
+            label_img=sprites,
+        )
 
     @override
     def on_exception(self, *_: Any) -> None:
@@ -195,16 +195,6 @@ class FeatureProjector(Callback):
         if self._hook is not None:
             self._hook.remove()
         self._hook, self._caught = None, None
-
-
-def principal(features: Tensor) -> Tensor:
-    """Features (B, D) as they are, or their `MOST_DIMENSIONS` principal components."""
-    if features.shape[1] <= MOST_DIMENSIONS:
-        return features
-    centred = features - features.mean(0)
-    left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
-    components: Tensor = (left * sizes)[:, :MOST_DIMENSIONS]
-    return components
 
 
 def small_squares(images: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from typing_extensions import override
 
-from dlarch.callbacks.features import principal
 from dlarch.callbacks.figures import visible
+from dlarch.callbacks.projector import write_points
 from dlarch.callbacks.protocols import tensorboard_writers
 from dlarch.spec import SPECIAL_TOKENS
 
@@ -43,14 +43,9 @@ class TokenProjector(Callback):
         if not writers or not isinstance(pl_module, OffersVocabularies):
             return
         for name, table, tokens in token_tables(pl_module, pl_module.vocabularies()):
-            for writer in writers:
-                writer.add_embedding(
-                    # float64, which has no tail of digits after rounding
-                    principal(table[:MOST_TOKENS].float().cpu()).double().round(decimals=4),
-                    metadata=[visible(token) for token in tokens[:MOST_TOKENS]],
-                    global_step=trainer.global_step,
-                    tag=name,
-                )
+            labels = [visible(token) for token in tokens[:MOST_TOKENS]]
+            step = trainer.global_step
+            write_points(writers, name, table[:MOST_TOKENS], step, metadata=labels)
 
 
 def token_tables(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlarch.data.hub_rows import hub_features, hub_records, hub_splits
-from dlarch.data.image_sources import IMAGE_SUFFIXES, ImageSource, LabelledImage, opened
+from dlarch.data.image_sources import ImageSource, LabelledImage, image_files, opened
 from dlarch.data.images import ImageData
 from dlarch.data.resolve import HubId, LocalFile, LocalFolder, content_hash, resolve_source
 from dlarch.data.splits import SPLITS
@@ -57,7 +57,7 @@ class CelebAData(ImageData):
         if isinstance(where, LocalFolder):
             if (where.path / IMAGES).is_dir():
                 return OriginalFaces(where.path, self.attribute)
-            if any(_image_files(where.path)):
+            if any(image_files(where.path)):
                 return PlainImages(where.path)
         return HubFaces(where, self.attribute)
 
@@ -159,11 +159,7 @@ class PlainImages(ImageSource):
 
     def read(self, split: str) -> Iterator[LabelledImage]:  # noqa: ARG002
         """The files, sorted."""
-        yield from ((path, 0) for path in sorted(_image_files(self.folder)))
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        yield from ((path, 0) for path in sorted(image_files(self.folder)))
 
 
 def _check_attribute(asked: str, there: list[str], where: str) -> None:

@@ -142,7 +142,7 @@ class FolderImages(ImageSource):
                         f"{root / name}: there is no such class in train: rename the folder, or "
                         f"remove it.{did_you_mean(name, self._classes)}"
                     )
-                if not any(_image_files(root / name)):
+                if not any(image_files(root / name)):
                     raise DataError(
                         f"The class folder {root / name} holds no images "
                         f"({', '.join(IMAGE_SUFFIXES)}): add some, or remove the folder."
@@ -165,11 +165,12 @@ class FolderImages(ImageSource):
 
     def _files(self, split: str) -> Iterator[LabelledImage]:
         for label, name in enumerate(self._classes):
-            for path in sorted(_image_files(self._roots[split] / name)):
+            for path in sorted(image_files(self._roots[split] / name)):
                 yield path, label
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path) -> Iterator[Path]:
+    """The images in a folder and those below it."""
     for path in folder.rglob("*"):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             yield path
