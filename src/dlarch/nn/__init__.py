@@ -14,6 +14,13 @@ from dlarch.nn.initializers import (
 )
 from dlarch.nn.kneser_ney import KneserNey
 from dlarch.nn.latent import free_bits, gaussian_kl, importance_nll
+from dlarch.nn.likelihoods import (
+    Likelihood,
+    as_pixels,
+    bernoulli_nll,
+    gaussian_nll,
+    squared_error,
+)
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
 from dlarch.nn.noise import GaussianNoise
 from dlarch.nn.penalties import ElasticNet
@@ -36,6 +43,7 @@ from dlarch.nn.recurrent import (
     step_recurrent,
     watch_states,
 )
+from dlarch.nn.stacks import dense_stack
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
 from dlarch.nn.transformer import EncoderLayer, Residual, position_network
 
@@ -56,6 +64,7 @@ __all__ = [
     "KneserNey",
     "LeCun",
     "LearnedPositions",
+    "Likelihood",
     "Maxout",
     "MultiHeadAttention",
     "Nonlinearity",
@@ -67,11 +76,15 @@ __all__ = [
     "Residual",
     "SinusoidalPositions",
     "StatesOfLayer",
+    "as_pixels",
     "attention_weights",
+    "bernoulli_nll",
     "cut_off",
     "default_initializer",
+    "dense_stack",
     "free_bits",
     "gaussian_kl",
+    "gaussian_nll",
     "gru_update",
     "importance_nll",
     "init_recurrence",
@@ -88,6 +101,7 @@ __all__ = [
     "position_network",
     "rnn_update",
     "run_recurrent",
+    "squared_error",
     "step_from_gates",
     "step_recurrent",
     "units_before",

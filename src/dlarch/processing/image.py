@@ -77,6 +77,11 @@ class ImageProcessor(Processor, type="image"):
         images.copy_(pixels.permute(0, 3, 1, 2))
         return images.mul_(factor).sub_(shift)
 
+    def to_unit(self, images: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W) on the scale 0 to 1."""
+        mean, std = self._constants(images.device)
+        return torch.addcmul(mean, images, std).clamp_(0.0, 1.0)
+
     def _factor_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """What brings pixels to mean 0 and deviation 1, made once per device."""
         if self._factors is None or self._factors[0].device != device:

@@ -10,8 +10,11 @@ from dlarch.tasks.base import (
 )
 from dlarch.tasks.closed_form import ClosedForm
 from dlarch.tasks.examples import training_batches
+from dlarch.tasks.image_autoencoder import ImageAutoencoder
 from dlarch.tasks.language_model import LanguageModel
-from dlarch.tasks.latent_text import Bound, LatentText, Posterior
+from dlarch.tasks.latent import Bound, Posterior
+from dlarch.tasks.latent_images import LatentImages
+from dlarch.tasks.latent_text import LatentText
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.sequence_regression import SequenceRegressor
 from dlarch.tasks.supervised import Prediction, Supervised
@@ -29,8 +32,10 @@ __all__ = [
     "DecoderOutput",
     "DecoderStep",
     "Given",
+    "ImageAutoencoder",
     "InitializerCallable",
     "LanguageModel",
+    "LatentImages",
     "LatentText",
     "LossCallable",
     "Moments",

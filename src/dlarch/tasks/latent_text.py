@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -21,6 +21,7 @@ from dlarch.tasks.base import (
     OptimizerCallable,
     SchedulerCallable,
 )
+from dlarch.tasks.latent import Bound, Posterior, noise_of
 from dlarch.tasks.metrics import ActiveUnits, Ratio
 from dlarch.tasks.text_autoencoder import TextAutoencoder
 
@@ -29,31 +30,6 @@ IMPORTANCE_SAMPLES = 100
 
 TOKENS_AT_ONCE = 2048
 """Tokens that are scored at a time with codes of their own."""
-
-
-class Posterior(NamedTuple):
-    """What is thought of the code once the text was read: mean and log variance, each (B, D)."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def code(self, noise: Tensor) -> Tensor:
-        """Codes from standard normal numbers of the same shape."""
-        return self.mean + (0.5 * self.log_variance).exp() * noise
-
-
-class Bound(NamedTuple):
-    """The two terms of the negative evidence lower bound, in nats.
-
-    Attributes:
-        reconstruction: (B,), -log p(text | code), summed over the text's tokens.
-        kl: (B, D), what each dimension of the code tells of the text.
-        posterior: that the code was drawn from.
-    """
-
-    reconstruction: Tensor
-    kl: Tensor
-    posterior: Posterior
 
 
 class LatentText(TextAutoencoder):
@@ -181,11 +157,7 @@ class LatentText(TextAutoencoder):
         """Numbers (B, count, D) that depend on the places of the texts alone."""
         size, device = len(batch.tokens), batch.tokens.device
         places = range(size) if batch.example is None else batch.example.tolist()
-        rows = []
-        for place in places:
-            generator = torch.Generator().manual_seed(place)
-            rows.append(torch.randn((count, self.code_size), generator=generator))
-        return torch.stack(rows).to(device)
+        return noise_of(places, count, self.code_size).to(device)
 
     # ---- writing from the prior
 

@@ -1,0 +1,1 @@
+"""Architectures that squeeze images into codes, and draw images from them."""

@@ -1,0 +1,40 @@
+"""What tasks with a latent code share: posterior, bound, and noise of an example's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Posterior(NamedTuple):
+    """What is thought of the code once the input was seen: mean and log variance, each (B, D)."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def code(self, noise: Tensor) -> Tensor:
+        """Codes from standard normal numbers of the same shape."""
+        return self.mean + (0.5 * self.log_variance).exp() * noise
+
+
+class Bound(NamedTuple):
+    """The two terms of the negative evidence lower bound, in nats.
+
+    Attributes:
+        reconstruction: (B,), -log p(input | code), summed over the tokens or pixels of the input.
+        kl: (B, D), what each dimension of the code tells of the input.
+        posterior: that the code was drawn from.
+    """
+
+    reconstruction: Tensor
+    kl: Tensor
+    posterior: Posterior
+
+
+def noise_of(places: Iterable[int], *shape: int) -> Tensor:
+    """Standard normal numbers (B, ...) that depend on the places of the examples alone."""
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(place)) for place in places]
+    return torch.stack(rows)
