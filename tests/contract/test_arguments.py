@@ -92,7 +92,7 @@ def variations(subject, helpers):
 
 
 def visible(subject, helpers, folder, **options):
-    """Shapes, first weights, losses of three steps, output and callbacks of a model."""
+    """Shapes, first weights, losses of three steps, output, callbacks and metrics of a model."""
     model = subject.make(**options)
     weights = [parameter.detach().clone() for parameter in model.parameters()]
     losses = []
@@ -107,9 +107,9 @@ def visible(subject, helpers, folder, **options):
     trainer = helpers.quiet_trainer(folder, max_steps=3, max_epochs=-1)
     torch.manual_seed(5)
     trainer.fit(model, helpers.Loader([batch] * 3))
-    callbacks = sorted(type(callback).__name__ for callback in trainer.callbacks)
+    names = {type(callback).__name__ for callback in trainer.callbacks} | set(model.metrics("test"))
     outputs = subject.outputs(model.eval(), batch)
-    return callbacks, [*weights, *(loss.detach() for loss in losses), *outputs]
+    return names, [*weights, *(loss.detach() for loss in losses), *outputs]
 
 
 def differ(one, other):

@@ -7,15 +7,24 @@ from itertools import pairwise
 
 from torch import nn
 
-from dlarch.nn.activations import Activation, make_activation
+from dlarch.nn.activations import Activation, make_activation, units_before
 
 
-def dense_stack(sizes: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
+def dense_stack(
+    sizes: Sequence[int], activation: Activation = "relu", ends_active: bool = False
+) -> nn.Sequential:
     """Linear layers of the sizes, the first that of the input, with the activation between them.
 
-    Nothing follows the last layer.
+    Args:
+        sizes: two or more.
+        activation: of the hidden layers.
+        ends_active: the last layer has the activation too.
     """
     layers: list[nn.Module] = []
-    for width, size in pairwise(sizes):
-        layers += [nn.Linear(width, size), make_activation(activation)]
-    return nn.Sequential(*layers[:-1])
+    for place, (width, size) in enumerate(pairwise(sizes), start=2):
+        if place == len(sizes) and not ends_active:
+            layers.append(nn.Linear(width, size))
+        else:
+            active = make_activation(activation)
+            layers += [nn.Linear(width, size * units_before(active)), active]
+    return nn.Sequential(*layers)

@@ -81,9 +81,9 @@ class ImageAutoencoder(Task):
 
     @classmethod
     def example(cls, size: int, seed: int) -> tuple[DataSpec, ImageBatch]:
-        """A tiny spec and a batch of random images."""
+        """A tiny spec and a batch of random images, black and white."""
         generator = torch.Generator().manual_seed(seed)
-        images = torch.rand((size, 1, 16, 24), generator=generator)
+        images = (torch.rand((size, 1, 16, 24), generator=generator) > 0.5).float()
         spec = DataSpec(image_shape=(1, 16, 24), in_features=384, num_classes=3)
         return spec, ImageBatch(images, torch.arange(size) % 3, torch.arange(size))
 

@@ -14,7 +14,6 @@ from dlarch.nn import (
     default_initializer,
     dense_stack,
     initialize,
-    make_activation,
 )
 from dlarch.registry import register_model
 from dlarch.tasks import (
@@ -95,11 +94,8 @@ class VAE(LatentImages):
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
         sizes = [math.prod(image_shape), *options.hidden_sizes]
-        self.encoder = nn.Sequential(
-            nn.Flatten(),
-            dense_stack(sizes, options.activation),
-            make_activation(options.activation),
-        )
+        stack = dense_stack(sizes, options.activation, ends_active=True)
+        self.encoder = nn.Sequential(nn.Flatten(), stack)
         self.mean = nn.Linear(sizes[-1], options.code_size)
         self.log_variance = nn.Linear(sizes[-1], options.code_size)
         self.decoder = nn.Sequential(
