@@ -24,6 +24,7 @@ from dlarch.nn import (
 )
 from dlarch.tasks.annealing import Annealing
 from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerCallable
+from dlarch.tasks.disentanglement import MutualInformationGap
 from dlarch.tasks.image_autoencoder import SHOWN, ImageAutoencoder, as_bytes, lines
 from dlarch.tasks.latent import Bound, Posterior, noise_of, walked
 from dlarch.tasks.metrics import ActiveUnits, Ratio
@@ -79,7 +80,13 @@ class LatentImages(ImageAutoencoder):
         self.likelihood: Likelihood = likelihood
         self.importance_samples = importance_samples
         self.annealing = (annealing or Annealing()).checked()
+        self.knows_factors = False
         self.headline = f"test/nll_is{importance_samples}"
+
+    def setup(self, stage: str) -> None:
+        """Ask the data whether the factors behind their images are known."""
+        super().setup(stage)
+        self.knows_factors = bool(getattr(self._trainer_data(), "factor_names", ()))
 
     # ---- what a model defines
 
@@ -159,7 +166,10 @@ class LatentImages(ImageAutoencoder):
     # ---- validation and test
 
     def metrics(self, stage: str) -> dict[str, Metric]:
-        """The negative bound and its terms; in the test the likelihood by importance sampling."""
+        """The negative bound and its terms; in the test the likelihood by importance sampling.
+
+        Where the factors behind the images are known, also how far the code tells them apart.
+        """
         found: dict[str, Metric] = {
             "loss": Ratio(),
             "reconstruction": Ratio(),
@@ -167,6 +177,8 @@ class LatentImages(ImageAutoencoder):
             "active_units": ActiveUnits(self.code_size),
             "sse": Ratio(),
         }
+        if self.knows_factors:
+            found["mig"] = MutualInformationGap()
         if stage == "test":
             found[f"nll_is{self.importance_samples}"] = Ratio()
         return found
@@ -178,8 +190,9 @@ class LatentImages(ImageAutoencoder):
         name = f"nll_is{self.importance_samples}"
         samples = self.importance_samples if name in self._metrics else 0
         noise = self._noise(batch, 1 + samples)
-        reconstruction, kl, posterior = self.bound(image, noise[:, 0], label)
-        self._metrics["loss"].update(reconstruction.sum() + kl.sum(), count)
+        bound = self.bound(image, noise[:, 0], label)
+        reconstruction, kl, posterior = bound
+        self._metrics["loss"].update(self.negative_bounds(batch, bound).sum(), count)
         self._metrics["reconstruction"].update(reconstruction.sum(), count)
         self._metrics["kl"].update(kl.sum(), count)
         self._metrics["active_units"].update(posterior.mean)
@@ -188,7 +201,13 @@ class LatentImages(ImageAutoencoder):
         if samples:
             nats = self.importance_nll(image, posterior, noise[:, 1:], label)
             self._metrics[name].update(nats.sum(), count)
+        if "mig" in self._metrics and batch.factors is not None:
+            self._metrics["mig"].update(posterior.mean, batch.factors)
         return posterior.mean
+
+    def negative_bounds(self, batch: ImageBatch, bound: Bound) -> Tensor:  # noqa: ARG002
+        """The negative bound of each image, (B,): what `val/loss` is the mean of."""
+        return bound.reconstruction + bound.kl.sum(1)
 
     def importance_nll(
         self, image: Tensor, posterior: Posterior, noise: Tensor, label: Tensor | None = None
