@@ -41,6 +41,10 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
     ("char_rnn", "cell_backend"): "gives the same, as tests/nn/test_recurrent.py shows",
     ("rnn_classifier", "cell_backend"): "gives the same, as tests/nn/test_recurrent.py shows",
     ("vae", "overfit"): "what a code tells costs nats, as its own tests show",
+    ("beta_vae", "overfit"): "what a code tells costs nats, as its own tests show",
+    ("cvae", "overfit"): "what a code tells costs nats, as its own tests show",
+    ("factor_vae", "overfit"): "what a code tells costs nats, as its own tests show",
+    ("iwae", "overfit"): "what a code tells costs nats, as its own tests show",
     ("autoencoder", "paper"): "Hinton and Salakhutdinov (2006) is not on arXiv",
     ("sentence_vae", "overfit"): "four texts cost log 4 nats each, as its own tests show",
     ("lstm_classifier", "paper"): "Hochreiter and Schmidhuber (1997) is not on arXiv",
@@ -63,7 +67,7 @@ EXEMPTIONS: dict[tuple[str, str], str] = {
 }
 """(model or data module, test or argument) to the reason why it is left out there."""
 
-COUNTS = {"models": 33, "data": 19, "exemptions": 30}
+COUNTS = {"models": 37, "data": 19, "exemptions": 34}
 """What is registered; raised with each model, so that none is lost unseen."""
 
 SMALL_DATA: dict[str, dict[str, Any]] = {

@@ -82,6 +82,11 @@ def image_words(arguments, root: Path):
     return ["--data.train_size", "16"]
 
 
+def shape_words(arguments, root: Path):
+    """Options for 16 of few figures."""
+    return ["--data.size", "40", "--data.train_size", "16"]
+
+
 def few_rows(arguments, root: Path):
     """A truth table has few enough."""
     return []
@@ -178,7 +183,7 @@ def corpus_words(arguments, root: Path):
 
 
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
-LAYOUTS |= {"logic_gates": few_rows}
+LAYOUTS |= {"logic_gates": few_rows, "shapes": shape_words}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"text_corpus": corpus_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}

@@ -82,3 +82,13 @@ def test_gates_are_drawn_one_by_one_and_biases_stay():
     assert seen == [(50, 30)] * 3 + [(50, 50)] * 3 + [(50, 30)] * 4 + [(50, 50)] * 4 + [(50, 30)]
     assert network[0].weight_hh_l0.eq(2).all()
     assert torch.equal(network[2].bias, bias)
+
+
+def test_a_transposed_convolution_passes_on_signals_of_the_same_size():
+    """He's variance counts the weights that meet in one place of the output: 4 of 16 per map."""
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(64, 32, 4, 2, 1)
+    initialize(layer, He())
+    assert layer.weight.std().item() == pytest.approx((2 / (64 * 4)) ** 0.5, rel=0.02)
+    sums = layer(torch.randn(8, 64, 12, 12).relu())
+    assert sums.std().item() == pytest.approx(1.0, rel=0.1)  # E[relu(x)^2] = 1/2, doubled

@@ -18,7 +18,7 @@ VERBS = {
     "test": ("dlarch.cli.lightning:run", "score a checkpoint on the test split"),
     "predict": ("dlarch.cli.lightning:run", "write down what a checkpoint predicts"),
     "translate": ("dlarch.cli.translate:run", "translate text with a trained model"),
-    "generate": ("dlarch.cli.generate:run", "write texts with a trained model"),
+    "generate": ("dlarch.cli.generate:run", "write texts or draw images with a trained model"),
     "classify": ("dlarch.cli.classify:run", "tell the classes of images, texts or rows of numbers"),
     "map": ("dlarch.cli.map:run", "draw what a model has learnt in two dimensions"),
     "sweep": ("dlarch.cli.sweep:run", "run a recipe under many settings and compare them"),

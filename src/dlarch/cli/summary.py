@@ -21,6 +21,9 @@ PLAIN_WIDTH = 120
 CLASSIFIED = {"image": "IMAGE.png", "text": "'SOME TEXT'"}
 """What is typed for `dlarch classify`, by the kind of processor."""
 
+GENERATED = {"image": "--n 64 --grid generated.png"}
+"""What is typed for `dlarch generate`, where it is not a number of texts."""
+
 
 def print_summary(result: RunResult, model: nn.Module) -> None:
     """Layers, metrics, samples, best and last epoch, where the run is, what to type next."""
@@ -45,6 +48,7 @@ def _next(result: RunResult, model: nn.Module) -> list[str]:
     run = result.run
     folder = shlex.quote(str(run.folder))
     commands = []
+    kind = getattr(getattr(model, "processor", None), "type", None)
     if any(run.folder.rglob("events.out.tfevents.*")):
         commands.append(f"  tensorboard --logdir {folder}")
     if (run.folder / MLFLOW_FILE).is_file():
@@ -56,8 +60,7 @@ def _next(result: RunResult, model: nn.Module) -> list[str]:
         source = shlex.quote(result.samples[0].source)
         commands.append(f"  dlarch translate {folder} {source} --beam 5")
     if hasattr(model, "generate") and getattr(model, "writes_alone", True):
-        commands.append(f"  dlarch generate {folder} --n 10")
-    kind = getattr(getattr(model, "processor", None), "type", None)
+        commands.append(f"  dlarch generate {folder} {GENERATED.get(kind, '--n 10')}")
     if kind in CLASSIFIED and hasattr(model, "classify"):
         commands.append(f"  dlarch classify {folder} {CLASSIFIED[kind]} --top 3")
     commands.append(f"  dlarch test --ckpt_path {folder}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dlarch.data.generators.shapes import FIGURES, Shapes, draw_shapes
+from dlarch.data.generators.shapes import FACTORS, FIGURES, Shapes, draw_shapes
 from dlarch.data.image_sources import ImageSource, LabelledImage
 from dlarch.data.images import ImageData
 from dlarch.data.pixels import KNOWN
@@ -35,6 +35,9 @@ class ShapesData(ImageData):
         generator_seed: of the factors.
         options: those of `dlarch.data.images.ImageData` but `source`, `classes` and augmentation.
     """
+
+    factor_names = FACTORS
+    """Of the columns of `factors` in a batch."""
 
     def __init__(
         self,

@@ -111,6 +111,11 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             if not any(layer.weight is embedding for embedding in embeddings):
                 initializer(layer.weight)
+        elif isinstance(layer, nn.ConvTranspose2d):
+            down, right = map(min, layer.stride, layer.kernel_size)
+            for place in range(down * right):  # each draws other places of the output
+                weights = layer.weight.transpose(0, 1)  # (outputs, inputs, ...)
+                initializer(weights[:, :, place // right :: down, place % right :: right])
         elif isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             for name, weight in layer.named_parameters():
                 for gate in weight.split(layer.hidden_size) if "weight" in name else ():

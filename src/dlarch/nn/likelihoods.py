@@ -17,14 +17,14 @@ def bernoulli_nll(logits: Tensor, image: Tensor) -> Tensor:
     r"""Cross-entropy of pixels, $-\sum_i x_i \log p_i + (1 - x_i) \log (1 - p_i)$, (B,).
 
     A likelihood where pixels are 0 or 1; of grey pixels the cross-entropy, which is not 0 at the
-    best.
+    best. In terms of the logit l it is $\log (1 + e^l) - x l$.
 
     Args:
         logits: (B, ...), of p.
         image: (B, ...), 0 to 1.
     """
-    losses = F.binary_cross_entropy_with_logits(logits, image, reduction="none")
-    return losses.flatten(1).sum(1)
+    logits, image = logits.float().flatten(1), image.flatten(1)
+    return F.softplus(logits).sum(1) - (logits * image).sum(1)
 
 
 def gaussian_nll(mean: Tensor, image: Tensor, log_variance: Tensor) -> Tensor:

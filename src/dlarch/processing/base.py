@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from dlarch.errors import CheckpointError, did_you_mean
+from dlarch.errors import CheckpointError, DataError, did_you_mean
 
 FORMAT = 1
 """Version of the stored form; a newer one is refused."""
@@ -136,6 +136,20 @@ def load_processor(folder: str | Path) -> Processor:
         CheckpointError: a file is missing or damaged.
     """
     return Processor.load(folder)  # type: ignore[type-abstract]
+
+
+def label_of(name: str, class_names: Sequence[str]) -> int:
+    """The label of a class.
+
+    Raises:
+        DataError: there is no such class.
+    """
+    if name not in class_names:
+        raise DataError(
+            f"There is no class {name!r}, only {', '.join(class_names) or 'none'}."
+            f"{did_you_mean(name, class_names)}"
+        )
+    return class_names.index(name)
 
 
 def write_json(path: Path, values: Any) -> None:

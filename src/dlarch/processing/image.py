@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlarch.batches import ImageBatch
 from dlarch.errors import DataError
-from dlarch.processing.base import FORMAT, Processor
+from dlarch.processing.base import FORMAT, Processor, label_of
 
 Pixels = NDArray[np.uint8]
 """(H, W, C), 0 to 255."""
@@ -67,6 +67,14 @@ class ImageProcessor(Processor, type="image"):
         mean, std = self._constants(tensor.device)
         pixels = (tensor.float() * std + mean).mul(255).round_().clamp_(0, 255).byte()
         return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
+
+    def label(self, name: str) -> int:
+        """The label of a class.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        return label_of(name, self.class_names)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels (B, H, W, C), uint8 or float on the scale 0 to 255, to float (B, C, H, W)."""

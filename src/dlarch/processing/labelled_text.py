@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from dlarch.batches import TextBatch
-from dlarch.errors import DataError, OptionError, did_you_mean
-from dlarch.processing.base import FORMAT, PROCESSOR_FILE, Processor, read_text, write_json
+from dlarch.errors import DataError, OptionError
+from dlarch.processing.base import (
+    FORMAT,
+    PROCESSOR_FILE,
+    Processor,
+    label_of,
+    read_text,
+    write_json,
+)
 from dlarch.processing.text import TextProcessor
 from dlarch.processing.translation import TOKENIZER_FILE, pad
 from dlarch.spec import BOS, EOS, SPECIAL_TOKENS
@@ -100,13 +107,7 @@ class LabelledTextProcessor(Processor, type="text"):
         Raises:
             DataError: there is no such class.
         """
-        names = self.class_names or []
-        if name not in names:
-            raise DataError(
-                f"There is no class {name!r}, only {', '.join(names) or 'none'}."
-                f"{did_you_mean(name, names)}"
-            )
-        return names.index(name)
+        return label_of(name, self.class_names or [])
 
     def decode(self, tensor: Tensor | Sequence[Sequence[int]]) -> list[str]:
         """The texts of ids (B, T): up to EOS, without special ids."""

@@ -10,11 +10,12 @@ from dlarch.tasks.base import (
 )
 from dlarch.tasks.closed_form import ClosedForm
 from dlarch.tasks.examples import training_batches
-from dlarch.tasks.image_autoencoder import ImageAutoencoder
+from dlarch.tasks.image_autoencoder import ImageAutoencoder, as_bytes
 from dlarch.tasks.language_model import LanguageModel
 from dlarch.tasks.latent import Bound, Posterior
 from dlarch.tasks.latent_images import LatentImages
 from dlarch.tasks.latent_text import LatentText
+from dlarch.tasks.metrics import Ratio
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.sequence_regression import SequenceRegressor
 from dlarch.tasks.supervised import Prediction, Supervised
@@ -42,6 +43,7 @@ __all__ = [
     "OptimizerCallable",
     "Posterior",
     "Prediction",
+    "Ratio",
     "Schedule",
     "SchedulerCallable",
     "SequenceRegressor",
@@ -52,5 +54,6 @@ __all__ = [
     "TextClassifier",
     "Translation",
     "TranslationOutput",
+    "as_bytes",
     "training_batches",
 ]

@@ -190,6 +190,10 @@ class ImageAutoencoder(Task):
         first = sorted(self._kept)[:SHOWN]
         return torch.stack([self._kept[place][0] for place in first])
 
+    def shown_labels(self) -> list[int]:
+        """The classes of these images; -1 where they are unknown."""
+        return [self._kept[place][2] for place in sorted(self._kept)[:SHOWN]]
+
     def kept_codes(self) -> Codes | None:
         """Codes of the first validation images, with their classes."""
         if not self._kept:
@@ -213,10 +217,15 @@ class ImageAutoencoder(Task):
 
     def between(self, codes: Tensor) -> Tensor:
         """Images (rows, 8, C, H, W) on the straight lines from each even code to the next one."""
-        shares = torch.linspace(0, 1, STEPS, device=codes.device)[None, :, None]
-        ways = torch.lerp(codes[0::2, None], codes[1::2, None], shares)
+        ways = lines(codes)
         drawn: Tensor = self.decode(ways.flatten(0, 1)).unflatten(0, ways.shape[:2])
         return drawn
+
+
+def lines(codes: Tensor) -> Tensor:
+    """Codes (rows, 8, D) on the straight lines from each even code (B, D) to the next one."""
+    shares = torch.linspace(0, 1, STEPS, device=codes.device)[None, :, None]
+    return torch.lerp(codes[0::2, None], codes[1::2, None], shares)
 
 
 def as_bytes(images: Tensor) -> list[Any]:

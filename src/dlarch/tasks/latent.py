@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -38,3 +39,14 @@ def noise_of(places: Iterable[int], *shape: int) -> Tensor:
     """Standard normal numbers (B, ...) that depend on the places of the examples alone."""
     rows = [torch.randn(shape, generator=torch.Generator().manual_seed(place)) for place in places]
     return torch.stack(rows)
+
+
+def walked(codes: Tensor, steps: int) -> Tensor:
+    r"""Codes (N * steps, D) on the way through standard normal ones (N, D), back to the first.
+
+    From a to b the way is $a \cos t + b \sin t$: each code on it is standard normal too, which on a
+    straight line it would not be.
+    """
+    angles = (torch.arange(steps) / steps * math.pi / 2)[:, None]
+    ways = codes[:, None] * angles.cos() + codes.roll(-1, 0)[:, None] * angles.sin()
+    return ways.flatten(0, 1)

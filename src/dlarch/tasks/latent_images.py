@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -11,7 +12,7 @@ from torchmetrics import Metric
 
 from dlarch.batches import ImageBatch
 from dlarch.callbacks.image_grids import nearly_square
-from dlarch.errors import check_at_least_1
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.nn import (
     Likelihood,
     as_pixels,
@@ -23,15 +24,19 @@ from dlarch.nn import (
 )
 from dlarch.tasks.annealing import Annealing
 from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerCallable
-from dlarch.tasks.image_autoencoder import SHOWN, ImageAutoencoder, as_bytes
-from dlarch.tasks.latent import Bound, Posterior, noise_of
+from dlarch.tasks.disentanglement import MutualInformationGap
+from dlarch.tasks.image_autoencoder import SHOWN, ImageAutoencoder, as_bytes, lines
+from dlarch.tasks.latent import Bound, Posterior, noise_of, walked
 from dlarch.tasks.metrics import ActiveUnits, Ratio
 
 DRAWN = 64
 """Images that are drawn from the prior."""
 
-AT_ONCE = 20_000
-"""Codes that are scored at a time by importance sampling."""
+AT_ONCE, AT_ONCE_ON_DEVICE = 2**20, 2**26
+"""Pixels that are scored at a time by importance sampling: as many as a CPU's cache holds."""
+
+MOST_CLASSES = 10
+"""Classes of which images are drawn, the first ones."""
 
 TRAVERSED, REACH = 10, 3.0
 """Dimensions of the code that are traversed, and how far, in standard deviations of the prior."""
@@ -42,6 +47,8 @@ class LatentImages(ImageAutoencoder):
 
     All is in nats per image. Validation and test draw the code of each image from numbers that
     belong to its place in the split, so that nothing depends on how images are batched.
+
+    A model may be told the class of an image (`label`); it then is one of p(image | class).
 
     Args:
         likelihood: of pixels, `bernoulli` or `gaussian` with one learned variance.
@@ -73,21 +80,38 @@ class LatentImages(ImageAutoencoder):
         self.likelihood: Likelihood = likelihood
         self.importance_samples = importance_samples
         self.annealing = (annealing or Annealing()).checked()
+        self.knows_factors = False
         self.headline = f"test/nll_is{importance_samples}"
+
+    def setup(self, stage: str) -> None:
+        """Ask the data whether the factors behind their images are known."""
+        super().setup(stage)
+        self.knows_factors = bool(getattr(self._trainer_data(), "factor_names", ()))
 
     # ---- what a model defines
 
     @abstractmethod
-    def posterior(self, image: Tensor) -> Posterior:
-        """What is thought of the codes of images (B, C, H, W), 0 to 1."""
+    def posterior(self, image: Tensor, label: Tensor | None = None) -> Posterior:
+        """What is thought of the codes of images (B, C, H, W), 0 to 1, of classes (B,)."""
 
     @abstractmethod
-    def output(self, code: Tensor) -> Tensor:
+    def output(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """What the decoder says of each pixel, (B, C, H, W): logits, or means."""
 
     def objective(self, bound: Bound) -> Tensor:
         """What is minimised of each image, (B,): the bound, its divergence weighted."""
         return bound.reconstruction + self.kl_weight() * bound.kl.sum(1)
+
+    # ---- classes that the model is told
+
+    @property
+    def told_classes(self) -> int:
+        """How many classes the model is told apart; 0 if it is told none."""
+        return 0
+
+    def labels_of(self, batch: ImageBatch) -> Tensor | None:
+        """The classes (B,) of a batch, where the model is told them."""
+        return batch.label if self.told_classes else None
 
     # ---- the bound
 
@@ -96,25 +120,26 @@ class LatentImages(ImageAutoencoder):
         """Dimensions of the code, D."""
         return int(self.hparams.code_size)
 
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """The mean codes (B, D) of images (B, C, H, W), 0 to 1."""
-        return self.posterior(image).mean
+        return self.posterior(image, label).mean
 
-    def decode(self, code: Tensor) -> Tensor:
+    def decode(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (B, C, H, W), 0 to 1, from codes (B, D): probabilities of white, or means."""
-        return as_pixels(self.output(code), self.likelihood).clamp(0, 1)
+        return as_pixels(self.output(code, label), self.likelihood).clamp(0, 1)
 
-    def nats(self, image: Tensor, code: Tensor) -> Tensor:
+    def nats(self, image: Tensor, code: Tensor, label: Tensor | None = None) -> Tensor:
         """-log p(image | code) of each image, (B,), summed over its pixels."""
-        output = self.output(code).float()
+        output = self.output(code, label).float()
         if self.likelihood == "bernoulli":
             return bernoulli_nll(output, image)
         return gaussian_nll(output, image, self.pixel_log_variance)
 
-    def bound(self, image: Tensor, noise: Tensor) -> Bound:
+    def bound(self, image: Tensor, noise: Tensor, label: Tensor | None = None) -> Bound:
         """The terms of the bound of images (B, C, H, W), codes drawn by normal noise (B, D)."""
-        posterior = self.posterior(image)
-        return Bound(self.nats(image, posterior.code(noise)), gaussian_kl(*posterior), posterior)
+        posterior = self.posterior(image, label)
+        nats = self.nats(image, posterior.code(noise), label)
+        return Bound(nats, gaussian_kl(*posterior), posterior)
 
     # ---- training
 
@@ -122,7 +147,7 @@ class LatentImages(ImageAutoencoder):
         """The objective of each image, (B,)."""
         image = batch.image
         noise = torch.randn(len(image), self.code_size, device=image.device)
-        return self.objective(self.bound(image, noise))
+        return self.objective(self.bound(image, noise, self.labels_of(batch)))
 
     def kl_weight(self) -> float:
         """What the divergence counts at this step."""
@@ -141,7 +166,10 @@ class LatentImages(ImageAutoencoder):
     # ---- validation and test
 
     def metrics(self, stage: str) -> dict[str, Metric]:
-        """The negative bound and its terms; in the test the likelihood by importance sampling."""
+        """The negative bound and its terms; in the test the likelihood by importance sampling.
+
+        Where the factors behind the images are known, also how far the code tells them apart.
+        """
         found: dict[str, Metric] = {
             "loss": Ratio(),
             "reconstruction": Ratio(),
@@ -149,39 +177,53 @@ class LatentImages(ImageAutoencoder):
             "active_units": ActiveUnits(self.code_size),
             "sse": Ratio(),
         }
+        if self.knows_factors:
+            found["mig"] = MutualInformationGap()
         if stage == "test":
             found[f"nll_is{self.importance_samples}"] = Ratio()
         return found
 
     def score(self, batch: ImageBatch) -> Tensor:
         """Score a batch by the bound, and in the test by importance sampling; gives mean codes."""
-        image = batch.image
+        image, label = batch.image, self.labels_of(batch)
         count = float(len(image))
         name = f"nll_is{self.importance_samples}"
         samples = self.importance_samples if name in self._metrics else 0
         noise = self._noise(batch, 1 + samples)
-        reconstruction, kl, posterior = self.bound(image, noise[:, 0])
-        self._metrics["loss"].update(reconstruction.sum() + kl.sum(), count)
+        bound = self.bound(image, noise[:, 0], label)
+        reconstruction, kl, posterior = bound
+        self._metrics["loss"].update(self.negative_bounds(batch, bound).sum(), count)
         self._metrics["reconstruction"].update(reconstruction.sum(), count)
         self._metrics["kl"].update(kl.sum(), count)
         self._metrics["active_units"].update(posterior.mean)
-        drawn = self.decode(posterior.mean)
+        drawn = self.decode(posterior.mean, label)
         self._metrics["sse"].update(squared_error(drawn, image).sum(), count)
         if samples:
-            nats = self.importance_nll(image, posterior, noise[:, 1:])
+            nats = self.importance_nll(image, posterior, noise[:, 1:], label)
             self._metrics[name].update(nats.sum(), count)
+        if "mig" in self._metrics and batch.factors is not None:
+            self._metrics["mig"].update(posterior.mean, batch.factors)
         return posterior.mean
 
-    def importance_nll(self, image: Tensor, posterior: Posterior, noise: Tensor) -> Tensor:
+    def negative_bounds(self, batch: ImageBatch, bound: Bound) -> Tensor:  # noqa: ARG002
+        """The negative bound of each image, (B,): what `val/loss` is the mean of."""
+        return bound.reconstruction + bound.kl.sum(1)
+
+    def importance_nll(
+        self, image: Tensor, posterior: Posterior, noise: Tensor, label: Tensor | None = None
+    ) -> Tensor:
         """Estimates (B,) of -log p(image) by K codes of each, from standard normal (B, K, D)."""
         mean, log_variance = posterior
-        code = Posterior(mean[:, None], log_variance[:, None]).code(noise)
-        parts = []
-        for part in code.split(max(1, AT_ONCE // len(image)), dim=1):
-            repeated = image.repeat_interleave(part.shape[1], dim=0)
-            nats = self.nats(repeated, part.flatten(0, 1))
-            parts.append(nats.unflatten(0, part.shape[:2]))
-        return importance_nll(-torch.cat(parts, dim=1), code, mean, log_variance)
+        each = Posterior(mean[:, None], log_variance[:, None])
+        pixels = AT_ONCE if image.device.type == "cpu" else AT_ONCE_ON_DEVICE
+        sums = []  # -log of the summed weights of some codes
+        for draws in noise.split(max(1, pixels // image.numel()), dim=1):
+            code, count = each.code(draws), draws.shape[1]
+            repeated = image.repeat_interleave(count, 0)
+            labels = None if label is None else label.repeat_interleave(count, 0)
+            nats = self.nats(repeated, code.flatten(0, 1), labels).unflatten(0, (-1, count))
+            sums.append(importance_nll(-nats, code, mean, log_variance) - math.log(count))
+        return math.log(noise.shape[1]) - torch.stack(sums, 1).neg().logsumexp(1)
 
     def _noise(self, batch: ImageBatch, count: int) -> Tensor:
         size = len(batch.image)
@@ -191,41 +233,135 @@ class LatentImages(ImageAutoencoder):
     # ---- images from the prior
 
     @torch.inference_mode()
-    def generate(self, n: int = 1, *, seed: int | None = None) -> list[Any]:
+    def generate(
+        self, n: int = 1, *, condition: str | None = None, seed: int | None = None
+    ) -> list[Any]:
         """Draw images from codes of the prior.
 
         Args:
             n: how many.
+            condition: name of the class that they are of, for a model that is told classes; drawn
+                for each when not given.
             seed: of the draws.
 
         Returns:
             Pixels (H, W, C), uint8, of each.
+
+        Raises:
+            OptionError: the model is told no classes, or `n` is below 1.
+            DataError: there is no such class.
         """
         check_at_least_1(n=n)
-        generator = torch.Generator()
-        generator.manual_seed(seed) if seed is not None else generator.seed()
-        codes = torch.randn((n, self.code_size), generator=generator).to(self.device)
-        return as_bytes(self.evaluated(lambda: self.decode(codes)))
+        generator = _generator(seed)
+        codes = torch.randn((n, self.code_size), generator=generator)
+        return self._pixels(codes, self._labels(n, condition, generator))
+
+    @torch.inference_mode()
+    def walk(
+        self,
+        stops: int = 8,
+        *,
+        steps: int = 16,
+        condition: str | None = None,
+        seed: int | None = None,
+    ) -> list[Any]:
+        """Draw images on the way through codes of the prior, and back to the first.
+
+        Args:
+            stops: codes that are passed.
+            steps: images from each to the next one.
+            condition: name of the class, as for `generate`; one for all images.
+            seed: of the codes.
+
+        Returns:
+            Pixels (H, W, C), uint8, of `stops * steps` images.
+
+        Raises:
+            OptionError: the model is told no classes, or a number is below 1.
+            DataError: there is no such class.
+        """
+        check_at_least_1(stops=stops, steps=steps)
+        generator = _generator(seed)
+        codes = walked(torch.randn((stops, self.code_size), generator=generator), steps)
+        label = self._labels(1, condition, generator)
+        return self._pixels(codes, None if label is None else label.expand(len(codes)))
+
+    def _labels(
+        self, count: int, condition: str | None, generator: torch.Generator
+    ) -> Tensor | None:
+        """The classes of images that are to be drawn."""
+        if not self.told_classes:
+            if condition is not None:
+                raise OptionError("The model knows no classes: leave out the condition.")
+            return None
+        if condition is None:
+            return torch.randint(0, self.told_classes, (count,), generator=generator)
+        return torch.full((count,), self._own_processor().label(condition))
+
+    def _pixels(self, codes: Tensor, labels: Tensor | None) -> list[Any]:
+        parts = []
+        for place in range(0, len(codes), DRAWN):
+            rows = slice(place, place + DRAWN)
+            label = None if labels is None else labels[rows].to(self.device)
+            code = codes[rows].to(self.device)
+            parts += as_bytes(self.evaluated(lambda: self.decode(code, label)))  # noqa: B023
+        return parts
+
+    # ---- what the pictures show
 
     def _drawn(self, shown: Tensor) -> dict[str, Tensor]:
-        found = super()._drawn(shown)
-        generator = torch.Generator().manual_seed(0)
-        codes = torch.randn((DRAWN, self.code_size), generator=generator).to(shown.device)
-        found["images"] = nearly_square(self.decode(codes))
-        found["traversals"] = self.traversed(shown[:1])
+        labels = torch.tensor(self.shown_labels(), device=shown.device)
+        label = labels if self.told_classes else None
+        codes = self.encode(shown, label)
+        found = {"reconstructions": torch.stack((shown, self.decode(codes, label)))}
+        if len(codes) >= 2:
+            even = len(codes) // 2 * 2
+            found["interpolations"] = self.between(
+                codes[:even], None if label is None else label[:even]
+            )
+        found["images"] = self._prior_images(shown.device)
+        found["traversals"] = self.traversed(shown[:1], None if label is None else label[:1])
         return found
 
-    def traversed(self, image: Tensor) -> Tensor:
+    def _prior_images(self, device: torch.device) -> Tensor:
+        """Images (rows, columns, C, H, W) of fixed codes; with classes a row of each."""
+        generator = torch.Generator().manual_seed(0)
+        codes = torch.randn((DRAWN, self.code_size), generator=generator).to(device)
+        if not self.told_classes:
+            return nearly_square(self.decode(codes))
+        classes = torch.arange(min(self.told_classes, MOST_CLASSES), device=device)
+        rows = codes[:SHOWN].repeat(len(classes), 1)
+        drawn = self.decode(rows, classes.repeat_interleave(SHOWN))
+        return drawn.unflatten(0, (-1, SHOWN))
+
+    def between(self, codes: Tensor, label: Tensor | None = None) -> Tensor:
+        """Images (rows, 8, C, H, W) on the lines from each even code to the next, as of its class.
+
+        Args:
+            codes: (B, D).
+            label: (B,) classes, for a model that is told them.
+        """
+        ways = lines(codes)
+        each = None if label is None else label[0::2].repeat_interleave(ways.shape[1])
+        return self.decode(ways.flatten(0, 1), each).unflatten(0, ways.shape[:2])
+
+    def traversed(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (rows, 8, C, H, W): the code of one image (1, C, H, W), one number of it moved.
 
         A row for each of the dimensions that tell most of the image, from -3 to 3.
         """
-        posterior = self.posterior(image)
+        posterior = self.posterior(image, label)
         told = gaussian_kl(*posterior)[0]
         rows = told.topk(min(TRAVERSED, self.code_size)).indices
         codes = posterior.mean.expand(len(rows), SHOWN, -1).clone()
         values = torch.linspace(-REACH, REACH, SHOWN, device=codes.device)
         for place, dimension in enumerate(rows.tolist()):
             codes[place, :, dimension] = values
-        drawn: Tensor = self.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
-        return drawn
+        each = None if label is None else label.expand(codes[..., 0].numel())
+        return self.decode(codes.flatten(0, 1), each).unflatten(0, codes.shape[:2])
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    generator = torch.Generator()
+    generator.manual_seed(seed) if seed is not None else generator.seed()
+    return generator

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn, optim
 
-from dlarch.nn import (
-    Activation,
-    Likelihood,
-    default_initializer,
-    dense_stack,
-    initialize,
-)
+from dlarch.models.autoencoders.networks import ImageDecoder, ImageEncoder
+from dlarch.nn import Activation, Likelihood, default_initializer, initialize
 from dlarch.registry import register_model
 from dlarch.tasks import (
     Annealing,
@@ -37,7 +31,8 @@ class VAE(LatentImages):
 
     Mean and log variance of q are linear in what the encoder makes of the image; the draw is
     written z = mean + std * noise, so that the gradient reaches mean and std. Pixels are Bernoulli,
-    or Gaussian with one learned variance. New images are decoded from z ~ N(0, 1).
+    or Gaussian with one learned variance. New images are decoded from z ~ N(0, 1). Encoder and
+    decoder are dense, or begin and end with convolutions that halve and double the image.
 
     Shapes: image (B, C, H, W) -> mean and log variance (B, D) -> code (B, D) -> logits or means
     (B, C, H, W).
@@ -50,7 +45,9 @@ class VAE(LatentImages):
     Args:
         image_shape: (C, H, W). Taken from the data when not given.
         code_size: dimensions of the code, D.
-        hidden_sizes: widths of the encoder; the decoder mirrors them.
+        hidden_sizes: units of the encoder's dense layers; the decoder mirrors them.
+        widths: maps of convolutions before these, each of which halves the image, such as
+            [32, 64]; none at all gives a dense network.
         activation: of the hidden layers.
         likelihood: of pixels: "bernoulli", or "gaussian" with one learned variance.
         annealing: how the weight of the KL term rises: "none" (1 at once), "linear", "logistic", or
@@ -68,6 +65,7 @@ class VAE(LatentImages):
         image_shape: tuple[int, int, int] | None = None,
         code_size: int = 50,
         hidden_sizes: Sequence[int] = (200, 200),
+        widths: Sequence[int] = (),
         activation: Activation = "tanh",
         likelihood: Likelihood = "bernoulli",
         annealing: Schedule = "none",
@@ -93,25 +91,21 @@ class VAE(LatentImages):
     def build(self, image_shape: tuple[int, int, int]) -> None:
         """Make the layers, in the order in which data meet them."""
         options = self.hparams
-        sizes = [math.prod(image_shape), *options.hidden_sizes]
-        stack = dense_stack(sizes, options.activation, ends_active=True)
-        self.encoder = nn.Sequential(nn.Flatten(), stack)
-        self.mean = nn.Linear(sizes[-1], options.code_size)
-        self.log_variance = nn.Linear(sizes[-1], options.code_size)
-        self.decoder = nn.Sequential(
-            dense_stack([options.code_size, *sizes[::-1]], options.activation),
-            nn.Unflatten(1, tuple(image_shape)),
-        )
+        network = (image_shape, options.widths, options.hidden_sizes, options.activation)
+        self.encoder = ImageEncoder(*network)
+        self.mean = nn.Linear(self.encoder.out_features, options.code_size)
+        self.log_variance = nn.Linear(self.encoder.out_features, options.code_size)
+        self.decoder = ImageDecoder(*network, options.code_size)
         initialize(self, default_initializer(options.activation))
         if options.likelihood == "gaussian":
             self.pixel_log_variance = nn.Parameter(torch.zeros(()))
 
-    def posterior(self, image: Tensor) -> Posterior:
+    def posterior(self, image: Tensor, label: Tensor | None = None) -> Posterior:
         """q(z|x) of images (B, C, H, W), 0 to 1: mean and log variance, each (B, D)."""
-        features = self.encoder(image)
+        features = self.encoder(image, label)
         return Posterior(self.mean(features).float(), self.log_variance(features).float())
 
-    def output(self, code: Tensor) -> Tensor:
+    def output(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Logits or means (B, C, H, W) of p(x|z)."""
-        output: Tensor = self.decoder(code)
+        output: Tensor = self.decoder(code, label)
         return output
