@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Literal
 
 import torch
@@ -102,7 +103,8 @@ def default_initializer(activation: str) -> Initializer:
 def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None:
     """Draw the weights of all linear, convolutional, recurrent and attention layers anew.
 
-    The gates of a recurrent layer and the projections of attention are drawn one by one. Biases
+    The gates of a recurrent layer and the projections of attention are drawn one by one, and so are
+    the filters of which a transposed convolution with a stride is made. Biases
     and embeddings, a layer tied to one among them, stay as they are: with all biases 0, the bends
     of all units would lie in one point at first.
     """
@@ -111,6 +113,11 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             if not any(layer.weight is embedding for embedding in embeddings):
                 initializer(layer.weight)
+        elif isinstance(layer, nn.ConvTranspose2d):
+            outputs_first = layer.weight.transpose(0, 1)
+            down, right = layer.stride
+            for row, column in product(range(down), range(right)):
+                initializer(outputs_first[:, :, row::down, column::right])
         elif isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             for name, weight in layer.named_parameters():
                 for gate in weight.split(layer.hidden_size) if "weight" in name else ():
