@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlarch.baselines.codes import ImageFeatures, run_codes
 from dlarch.baselines.texts import Features, read_texts, text_features
 from dlarch.batches import ImageBatch, TableBatch, TextBatch
 from dlarch.errors import MismatchError, OptionError
@@ -47,7 +50,10 @@ class Scores:
     seconds: float
 
 
-def arrays(data: Any, split: Literal["train", "validation", "test"]) -> Arrays:
+Split = Literal["train", "validation", "test"]
+
+
+def arrays(data: Any, split: Split) -> Arrays:
     """A split as networks see it, normalised and without augmentation, a row for each example."""
     batches = list(data.in_order(split))
     features = np.concatenate([batch[0].flatten(1).numpy() for batch in batches])
@@ -58,8 +64,9 @@ def score(
     baseline: Baseline,
     data: Any,
     seed: int = 1,
-    features: Features | None = None,
+    features: Features | ImageFeatures | None = None,
     vectors: str | None = None,
+    run: str | None = None,
 ) -> Scores:
     """Fit a baseline on the training split, and score the others.
 
@@ -67,12 +74,15 @@ def score(
         baseline: what to fit.
         data: a data module that is set up.
         seed: of what is random in the baseline.
-        features: what texts are turned into; see `dlarch.baselines.texts.TextFeatures`.
+        features: what texts are turned into, see `dlarch.baselines.texts.TextFeatures`; or of
+            images "pixels" or "codes".
         vectors: file of word vectors, for features that are means of vectors.
+        run: of the autoencoder whose codes they are; run folder, checkpoint, or pretrained folder.
 
     Raises:
-        MismatchError: it predicts numbers and the data have classes, or the other way round.
-        OptionError: features are asked for of data that are no texts, or there are none such.
+        MismatchError: it predicts numbers and the data have classes, or the other way round; or
+            the run is of another kind than the data.
+        OptionError: features are asked for that the data cannot be turned into.
     """
     classes = data.spec.num_classes is not None
     if classes != (baseline.predicts == "classes"):
@@ -81,25 +91,16 @@ def score(
             f"have: take a baseline that predicts {'classes' if classes else 'numbers'}."
         )
     texts = data.batch_type is TextBatch
-    if not texts and (features is not None or vectors is not None):
-        raise OptionError("features and vectors are for texts: leave them out.")
-    make = text_features(data, features, vectors, seed) if texts else None
-    if make is not None:
-        rows, targets = read_texts(data, "train")
-        inputs: Any = make.fit(rows, targets)
-    else:
-        inputs, targets = arrays(data, "train")
+    read = _reader(data, features, vectors, run, seed)
+    inputs, targets = read("train")
     estimator = baseline.estimator(seed)
     started = time.perf_counter()
     estimator.fit(inputs, targets if classes else np.squeeze(targets, 1))
     seconds = time.perf_counter() - started
     metrics: dict[str, float] = {}
-    for tag, split in (("val", "validation"), ("test", "test")):
-        if make is not None:
-            rows, targets = read_texts(data, split)
-            inputs = make.transform(rows)
-        else:
-            inputs, targets = arrays(data, split)  # type: ignore[arg-type]
+    splits: tuple[tuple[str, Split], ...] = (("val", "validation"), ("test", "test"))
+    for tag, split in splits:
+        inputs, targets = read(split)
         found = estimator.predict(inputs)
         if classes:
             metrics[f"{tag}/accuracy"] = float((found == targets).mean())
@@ -113,3 +114,27 @@ def score(
             metrics[f"{tag}/rmse"] = float(np.sqrt((errors**2).mean()))
             metrics[f"{tag}/mae"] = float(np.abs(errors).mean())
     return Scores(metrics, seconds)
+
+
+def _reader(
+    data: Any, features: str | None, vectors: str | None, run: str | None, seed: int
+) -> Callable[[Split], tuple[Any, Any]]:
+    """What gives features and targets of a split; the training split is to be read first."""
+    texts = data.batch_type is TextBatch
+    if texts:
+        if run is not None:
+            raise OptionError("A run gives codes of images, and these are texts: leave it out.")
+        make = text_features(data, cast(Features | None, features), vectors, seed)
+
+        def read_split(split: Split) -> tuple[Any, Any]:
+            rows, labels = read_texts(data, split)
+            return make.fit(rows, labels) if split == "train" else make.transform(rows), labels
+
+        return read_split
+    if vectors is not None:
+        raise OptionError("vectors are for texts: leave them out.")
+    if features is None and run is None:
+        return partial(arrays, data)
+    if features == "pixels" and data.batch_type is ImageBatch:
+        return partial(arrays, data)
+    return run_codes(data, features, run)

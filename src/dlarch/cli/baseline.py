@@ -34,8 +34,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--data", help="a data module; its options follow as --data.NAME VALUE")
     parser.add_argument(
         "--features", nargs="+", help="what texts are turned into, one after another: words, tfidf,"
-        " characters, naive_bayes, mean_vectors, tfidf_vectors"
+        " characters, naive_bayes, mean_vectors, tfidf_vectors; or images: pixels, codes"
     )  # fmt: skip
+    parser.add_argument("--run", help="the run of an autoencoder, for codes of images")
     parser.add_argument("--vectors", help="file of word vectors, for means of vectors")
     parser.add_argument("--seed", type=int, default=1, help="of what is random (default: 1)")
     parser.add_argument("--list", action="store_true", help="only list the baselines")
@@ -52,10 +53,11 @@ def run(argv: list[str]) -> int:
 
     called = registry_name_of(data)
     rows: list[dict[str, Any]] = []
-    for (name, baseline), features in product(baselines.items(), options.features or [None]):
-        name = name if features is None else f"{name} on {features}"
+    asked = options.features or (["codes"] if options.run is not None else [None])
+    for (name, baseline), features in product(baselines.items(), asked):
+        name = name if features is None else f"{name} on {_called(features, options.run)}"
         print_text(f"fitting {name}")
-        scores = score(baseline, data, options.seed, features, options.vectors)
+        scores = score(baseline, data, options.seed, features, options.vectors, options.run)
         rows.append({"name": name, "kind": "baseline", "minutes": scores.seconds / 60})
         rows[-1] |= scores.metrics
     metrics = list(dict.fromkeys(tag for row in rows for tag in row if "/" in tag))
@@ -65,6 +67,10 @@ def run(argv: list[str]) -> int:
     _write(path, rows, ["name", "kind", *metrics, "minutes"])
     print_text(f"\nAs a file: {path}")
     return 0
+
+
+def _called(features: str, run: str | None) -> str:
+    return f"codes of {run}" if features == "codes" and run is not None else features
 
 
 def _without_data_options(argv: list[str]) -> tuple[list[str], dict[str, Any]]:

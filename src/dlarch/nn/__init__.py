@@ -3,6 +3,7 @@
 from dlarch.nn.activations import ACTIVATIONS, Activation, Maxout, make_activation, units_before
 from dlarch.nn.attention import Attended, MultiHeadAttention, attention_weights
 from dlarch.nn.basis import Basis, make_basis
+from dlarch.nn.clusters import membership_kl, sharpened, student_memberships
 from dlarch.nn.initializers import (
     Constant,
     Glorot,
@@ -22,7 +23,7 @@ from dlarch.nn.likelihoods import (
     squared_error,
 )
 from dlarch.nn.losses import OneHotLoss, PseudoHuberLoss, RMSELoss
-from dlarch.nn.noise import GaussianNoise
+from dlarch.nn.noise import Corruption, GaussianNoise, corrupted
 from dlarch.nn.penalties import ElasticNet
 from dlarch.nn.pooling import masked_max, masked_mean
 from dlarch.nn.positions import LearnedPositions, SinusoidalPositions
@@ -43,6 +44,7 @@ from dlarch.nn.recurrent import (
     step_recurrent,
     watch_states,
 )
+from dlarch.nn.sparsity import bernoulli_kl, keep_largest
 from dlarch.nn.stacks import dense_stack
 from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
 from dlarch.nn.transformer import EncoderLayer, Residual, position_network
@@ -55,6 +57,7 @@ __all__ = [
     "Basis",
     "Cell",
     "Constant",
+    "Corruption",
     "ElasticNet",
     "EncoderLayer",
     "GaussianNoise",
@@ -78,7 +81,9 @@ __all__ = [
     "StatesOfLayer",
     "as_pixels",
     "attention_weights",
+    "bernoulli_kl",
     "bernoulli_nll",
+    "corrupted",
     "cut_off",
     "default_initializer",
     "dense_stack",
@@ -89,6 +94,7 @@ __all__ = [
     "importance_nll",
     "init_recurrence",
     "initialize",
+    "keep_largest",
     "last_layer",
     "layer_groups",
     "layers_up_to",
@@ -98,12 +104,15 @@ __all__ = [
     "make_recurrent",
     "masked_max",
     "masked_mean",
+    "membership_kl",
     "position_network",
     "rnn_update",
     "run_recurrent",
+    "sharpened",
     "squared_error",
     "step_from_gates",
     "step_recurrent",
+    "student_memberships",
     "units_before",
     "watch_states",
 ]

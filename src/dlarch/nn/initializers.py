@@ -102,7 +102,8 @@ def default_initializer(activation: str) -> Initializer:
 def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None:
     """Draw the weights of all linear, convolutional, recurrent and attention layers anew.
 
-    The gates of a recurrent layer and the projections of attention are drawn one by one. Biases
+    The gates of a recurrent layer and the projections of attention are drawn one by one, and so are
+    the filters of which a transposed convolution with a stride is made. Biases
     and embeddings, a layer tied to one among them, stay as they are: with all biases 0, the bends
     of all units would lie in one point at first.
     """

@@ -9,13 +9,14 @@ from dlarch.tasks.base import (
     Task,
 )
 from dlarch.tasks.closed_form import ClosedForm
+from dlarch.tasks.clustered_images import ClusteredImages
 from dlarch.tasks.examples import training_batches
 from dlarch.tasks.image_autoencoder import ImageAutoencoder, as_bytes
 from dlarch.tasks.language_model import LanguageModel
-from dlarch.tasks.latent import Bound, Posterior
+from dlarch.tasks.latent import Bound, Posterior, noise_of
 from dlarch.tasks.latent_images import LatentImages
 from dlarch.tasks.latent_text import LatentText
-from dlarch.tasks.metrics import Ratio
+from dlarch.tasks.metrics import IdleUnits, Ratio
 from dlarch.tasks.moments import Moments
 from dlarch.tasks.sequence_regression import SequenceRegressor
 from dlarch.tasks.supervised import Prediction, Supervised
@@ -30,9 +31,11 @@ __all__ = [
     "Annealing",
     "Bound",
     "ClosedForm",
+    "ClusteredImages",
     "DecoderOutput",
     "DecoderStep",
     "Given",
+    "IdleUnits",
     "ImageAutoencoder",
     "InitializerCallable",
     "LanguageModel",
@@ -55,5 +58,6 @@ __all__ = [
     "Translation",
     "TranslationOutput",
     "as_bytes",
+    "noise_of",
     "training_batches",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dlarch.compat.hooks import QuickHooks
@@ -31,16 +32,21 @@ class BuiltFromFacts(QuickHooks):
         self._built = False
 
     def save_hyperparameters(self, *_: Any, **__: Any) -> None:
-        """Keep the constructor's arguments as `hparams`, but for callables, as plain values."""
+        """Keep the constructor's arguments as `hparams`, but for callables, as plain values.
+
+        Of a model whose constructor calls that of another model, those of both are kept.
+        """
         frame = inspect.currentframe()
         caller = frame.f_back if frame is not None else None
         if caller is None:  # pragma: no cover - CPython always has frames
             raise RuntimeError("save_hyperparameters must be called from the constructor")
-        names = inspect.signature(type(self)).parameters
+        given = dict(caller.f_locals)
+        while (caller := caller.f_back) is not None and _constructs(caller, self):
+            given |= caller.f_locals
         values = {
-            name: as_tuples(caller.f_locals[name])
-            for name in names
-            if name in caller.f_locals and name not in CALLABLES
+            name: as_tuples(given[name])
+            for name in inspect.signature(type(self)).parameters
+            if name in given and name not in CALLABLES
         }
         super().save_hyperparameters(values, logger=False)
 
@@ -93,3 +99,8 @@ class BuiltFromFacts(QuickHooks):
 
     def _trainer_data(self) -> Any:
         return getattr(self._trainer, "datamodule", None) if self._trainer is not None else None
+
+
+def _constructs(frame: FrameType, thing: object) -> bool:
+    """Whether a frame is a constructor of this very thing."""
+    return frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is thing

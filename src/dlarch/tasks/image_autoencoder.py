@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from dlarch.batches import ImageBatch
@@ -166,6 +166,21 @@ class ImageAutoencoder(Task):
         finally:
             self.train(training)
 
+    # ---- building on a trained model
+
+    def only_decodes(self) -> list[nn.Parameter]:
+        """The parameters that codes do not depend on."""
+        parameters = [each for each in self.parameters() if each.requires_grad]
+        image = parameters[0].new_zeros((1, *self.hparams.image_shape))
+        with torch.inference_mode(False), torch.enable_grad():
+            code = self.evaluated(lambda: self.encode(image)).sum()
+            found = torch.autograd.grad(code, parameters, allow_unused=True)
+        return [each for each, grad in zip(parameters, found, strict=True) if grad is None]
+
+    def drop_decoder(self) -> None:
+        """Keep nothing but what codes depend on."""
+        _drop(self, {id(each) for each in self.only_decodes()})
+
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
@@ -226,6 +241,19 @@ def lines(codes: Tensor) -> Tensor:
     """Codes (rows, 8, D) on the straight lines from each even code (B, D) to the next one."""
     shares = torch.linspace(0, 1, STEPS, device=codes.device)[None, :, None]
     return torch.lerp(codes[0::2, None], codes[1::2, None], shares)
+
+
+def _drop(module: nn.Module, dropped: set[int]) -> None:
+    """Let signals pass unchanged where all parameters of a part are among those by their `id`."""
+    for name, part in list(module.named_children()):
+        parameters = [id(each) for each in part.parameters()]
+        if parameters and dropped.issuperset(parameters):
+            setattr(module, name, nn.Identity())
+        else:
+            _drop(part, dropped)
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if id(parameter) in dropped:
+            delattr(module, name)
 
 
 def as_bytes(images: Tensor) -> list[Any]:

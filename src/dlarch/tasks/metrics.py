@@ -155,6 +155,29 @@ class ActiveUnits(Metric):
         return (variance > self.threshold).sum().float()
 
 
+class IdleUnits(Metric):
+    """Units of a code that are active for no input at all.
+
+    Args:
+        size: D, units of the code.
+    """
+
+    full_state_update = False
+    active: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.add_state("active", torch.zeros(size), dist_reduce_fx="sum")
+
+    def update(self, active: Tensor) -> None:
+        """Add which units were active for inputs, (B, D)."""
+        self.active = self.active + active.sum(0)
+
+    def compute(self) -> Tensor:
+        """How many there are, 0 to D."""
+        return (self.active == 0).sum().float()
+
+
 def edit_distance(one: str, other: str) -> int:
     """Characters to change, add or delete on the way from one text to the other (Levenshtein)."""
     if one == other:

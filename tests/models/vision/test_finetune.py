@@ -134,6 +134,55 @@ def test_a_body_that_cannot_read_the_images_is_refused(mnist_body):
         Finetune(image_shape=(1, 28, 28), num_classes=2, body="body", resize=14)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("autoencoder", {"hidden_sizes": (20, 10)}),
+        ("denoising_autoencoder", {}),
+        ("sparse_autoencoder", {"k": 2}),
+        ("conv_autoencoder", {"widths": (4,)}),
+        ("vae", {"hidden_sizes": (20,)}),
+        ("dec", {"hidden_sizes": (20,)}),
+    ],
+)
+def test_the_encoder_of_an_autoencoder_is_a_body(name, options, tmp_path):
+    """It sees pixels from 0 to 1, whatever the data are normalised by; its decoder is gone."""
+    data = digits()
+    torch.manual_seed(0)
+    source = dlarch.create_model(name, data, code_size=6, **options)
+    source.save_pretrained(tmp_path / "coder")
+    model = Finetune(body=str(tmp_path / "coder"))
+    batch = next(iter(data.in_order("test")))
+    model.make_optimizer = lambda parameters: optim.SGD(parameters, lr=0.0)
+    done = dlarch.fit(model, data, name="tuned", max_steps=1, **QUIET)
+    with torch.no_grad():
+        codes = source.eval().encode(data.processor.to_unit(batch.image))
+        torch.testing.assert_close(model.eval().body(batch.image), codes, atol=1e-5, rtol=1e-4)
+    seen = {id(each) for each in model.body.network.parameters()}
+    assert all("decoder" not in name for name, _ in model.named_parameters())
+    assert seen
+    (tmp_path / "coder").rename(tmp_path / "moved")
+    again = AutoModel.from_pretrained(done.run.folder)
+    with torch.no_grad():
+        assert torch.equal(again(batch.image), model(batch.image))
+    model.make_optimizer = lambda parameters: optim.SGD(parameters, lr=0.1)
+    before = [each.clone() for each in model.body.network.parameters()]
+    dlarch.fit(model, digits(), name="tuned", max_steps=1, **QUIET)
+    after = model.body.network.parameters()
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_an_encoder_may_be_cut_further_down(tmp_path):
+    data = digits()
+    source = dlarch.create_model("autoencoder", data, code_size=6, hidden_sizes=(20, 10)).eval()
+    source.save_pretrained(tmp_path / "coder")
+    facts = {"image_shape": (1, 8, 8), "num_classes": 10, "body": str(tmp_path / "coder")}
+    model = Finetune(cut="encoder.1.4", **facts).eval()
+    image = torch.rand(3, 1, 8, 8)
+    assert torch.equal(model.body(image), source.encoder[1][:4](image.flatten(1)))
+    assert model.head[0].in_features == 10
+
+
 @pytest.mark.parametrize("body", ["mlp", {"name": "mlp", "hidden_sizes": [300, 100]}])
 def test_a_model_by_name_starts_untrained(body):
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn, optim
 
@@ -16,7 +17,9 @@ from dlarch.nn import (
     default_initializer,
     dense_stack,
     initialize,
+    make_activation,
     squared_error,
+    units_before,
 )
 from dlarch.registry import register_model
 from dlarch.tasks import (
@@ -32,7 +35,7 @@ class Autoencoder(ImageAutoencoder):
     r"""Squeeze an image through a bottleneck, and draw it again from what has passed.
 
     Encoder f and decoder g are stacks of layers that mirror each other. The code z = f(x) has no
-    activation, so that it may lie anywhere. Minimises, averaged over images,
+    activation unless one is given, so that it may lie anywhere. Minimises, averaged over images,
 
     $$\sum_i (x_i - \hat x_i)^2 \quad \text{or} \quad
       -\sum_i x_i \log \hat x_i + (1 - x_i) \log (1 - \hat x_i), \qquad \hat x = g(f(x))$$
@@ -54,6 +57,7 @@ class Autoencoder(ImageAutoencoder):
         code_size: numbers that are left of an image, D.
         hidden_sizes: widths of the encoder; the decoder mirrors them.
         activation: of the hidden layers.
+        code_activation: of the code.
         likelihood: what the loss takes pixels for, "gaussian" (squared errors) or "bernoulli"
             (cross-entropy).
         optimizer: called with the parameters.
@@ -68,6 +72,7 @@ class Autoencoder(ImageAutoencoder):
         code_size: int = 30,
         hidden_sizes: Sequence[int] = (1000, 500, 250),
         activation: Activation = "relu",
+        code_activation: Activation = "identity",
         likelihood: Likelihood = "bernoulli",
         optimizer: OptimizerCallable = lambda parameters: optim.Adam(parameters, lr=1e-3),
         scheduler: SchedulerCallable | None = None,
@@ -82,13 +87,19 @@ class Autoencoder(ImageAutoencoder):
 
     def build(self, image_shape: tuple[int, int, int]) -> None:
         """Make the layers, in the order in which data meet them."""
-        options = self.hparams
-        sizes = [math.prod(image_shape), *options.hidden_sizes, options.code_size]
-        self.encoder = nn.Sequential(nn.Flatten(), dense_stack(sizes, options.activation))
-        self.decoder = nn.Sequential(
-            dense_stack(sizes[::-1], options.activation), nn.Unflatten(1, tuple(image_shape))
-        )
+        options, active = self.hparams, make_activation(self.code_activation)
+        pixels, *hidden = math.prod(image_shape), *options.hidden_sizes
+        code = options.code_size * units_before(active)
+        encoder = dense_stack([pixels, *hidden, code], options.activation)
+        decoder = dense_stack([options.code_size, *hidden[::-1], pixels], options.activation)
+        self.encoder = nn.Sequential(nn.Flatten(), encoder, active)
+        self.decoder = nn.Sequential(decoder, nn.Unflatten(1, tuple(image_shape)))
         initialize(self, default_initializer(options.activation))
+
+    @property
+    def code_activation(self) -> Activation:
+        """Of the code."""
+        return cast(Activation, self.hparams.code_activation)
 
     def encode(self, image: Tensor) -> Tensor:
         """Codes (B, D) of images (B, C, H, W), 0 to 1."""
@@ -101,7 +112,11 @@ class Autoencoder(ImageAutoencoder):
 
     def losses(self, batch: ImageBatch) -> Tensor:
         """What is lost of each image, (B,), summed over its pixels."""
-        output = self.decoder(self.encode(batch.image))
+        return self.lost(self.encode(batch.image), batch.image)
+
+    def lost(self, code: Tensor, image: Tensor) -> Tensor:
+        """What codes (B, D) do not tell of images (B, C, H, W), summed over pixels: (B,)."""
+        output = self.decoder(code)
         if self.hparams.likelihood == "bernoulli":
-            return bernoulli_nll(output, batch.image)
-        return squared_error(output, batch.image)
+            return bernoulli_nll(output, image)
+        return squared_error(output, image)

@@ -19,7 +19,7 @@ from dlarch.hub.imagenet import SMALLEST_SIDE
 from dlarch.nn import cut_off, last_layer
 from dlarch.registry import list_models, model_info
 from dlarch.spec import FACT_NAMES, DataSpec, as_tuples
-from dlarch.tasks import Supervised
+from dlarch.tasks import ImageAutoencoder, Supervised
 
 Shape = tuple[int, int, int]
 
@@ -57,8 +57,10 @@ class Body(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Features of images: (B, C, H, W) to (B, F)."""
-        features: Tensor = self.network(self.as_trained(image)).flatten(1)
-        return features
+        seen = self.as_trained(image)
+        coded = isinstance(self.network, ImageAutoencoder)
+        features: Tensor = self.network.encode(seen) if coded else self.network(seen)  # type: ignore[operator]
+        return features.flatten(1)
 
     def as_trained(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) in the size, channels and normalisation that the network knows."""
@@ -84,6 +86,8 @@ class Body(nn.Module):
     def cut(self, layer: str | None, image_shape: Shape) -> int:
         """Leave a layer and all after it out, if none is named the output layer.
 
+        Of an autoencoder the decoder is left out, if none is named.
+
         Returns:
             The number of features that are left for an image (C, H, W) of the data.
 
@@ -96,7 +100,10 @@ class Body(nn.Module):
                 "The body reads grey images, the data are in colours: take a body that was trained "
                 "on colours."
             )
-        cut_off(self.network, layer or last_layer(self.network))
+        if isinstance(self.network, ImageAutoencoder):
+            self.network.drop_decoder()
+        if layer is not None or not isinstance(self.network, ImageAutoencoder):
+            cut_off(self.network, layer or last_layer(self.network))
         self.eval()
         try:
             with torch.no_grad():
@@ -131,7 +138,7 @@ def find_body(
     Raises:
         OptionError: there is no such thing.
         CheckpointError: it is damaged, or cannot be downloaded.
-        MismatchError: it does not sort images into classes.
+        MismatchError: it neither sorts images into classes nor squeezes them into codes.
     """
     wanted = (size, size) if isinstance(size, int) else None if size is None else tuple(size)
     if isinstance(source, str) and source in hub.IMAGENET_NAMES:
@@ -187,7 +194,7 @@ def _untrained(
     own = {key: None for key in FACT_NAMES if arguments.get(key) is not None}
     network = create_model(name, DataSpec.from_dict(spec.to_dict() | own), **arguments)
     _check(network, name)
-    return Body(network, shape, None, described, trained=False)
+    return Body(network, shape, _as_coded(network), described, trained=False)
 
 
 def _trained(source: str, size: tuple[int, ...] | None) -> Body:
@@ -213,15 +220,27 @@ def _trained(source: str, size: tuple[int, ...] | None) -> Body:
     if shape is None:
         raise MismatchError(f"{source} was not trained on images, so it cannot read these.")
     height, width = size or shape[1:]
+    usual = (processor.mean, processor.std) if hasattr(processor, "std") else None
     return Body(
         network,
         (shape[0], height, width),
-        (processor.mean, processor.std) if hasattr(processor, "std") else None,
+        _as_coded(network) or usual,
         {"name": name, **json.loads(json.dumps(dict(hparams)))},
         trained=True,
     )
 
 
+def _as_coded(network: nn.Module) -> tuple[list[float], list[float]] | None:
+    """Autoencoders see pixels as they are, 0 to 1."""
+    if not isinstance(network, ImageAutoencoder):
+        return None
+    channels = network.hparams.image_shape[0]
+    return [0.0] * channels, [1.0] * channels
+
+
 def _check(network: nn.Module, called: str) -> None:
-    if not (isinstance(network, Supervised) and network.takes(ImageBatch)):
-        raise MismatchError(f"{called} is no model that sorts images into classes.")
+    sorts = isinstance(network, Supervised) and network.takes(ImageBatch)
+    if not (sorts or isinstance(network, ImageAutoencoder)):
+        raise MismatchError(
+            f"{called} is no model that sorts images into classes, or squeezes them into codes."
+        )

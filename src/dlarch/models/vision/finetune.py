@@ -35,7 +35,8 @@ class Finetune(Supervised):
     r"""Cut the last layers off a trained network, and train new ones on other classes.
 
     The body $g_\phi$ is a network of torchvision trained on ImageNet, or any dlarch model of images
-    that was trained before; its output layer, or more, is left out. The head is a small MLP:
+    that was trained before; its output layer, or more, is left out, and of an autoencoder the
+    decoder. The head is a small MLP:
 
     $$h_0 = g_\phi(x) \qquad h_l = \max(0, W_l h_{l-1} + b_l) \qquad \hat y = W_L h_{L-1} + b_L$$
 
@@ -70,7 +71,7 @@ class Finetune(Supervised):
         weights: of a torchvision body: `DEFAULT`, `IMAGENET1K_V1` or another name of theirs, which
             is downloaded; random when not given.
         cut: first layer of the body that is left out, with all after it; its output layer when not
-            given.
+            given, or of an autoencoder what makes images of codes.
         resize: height and width that images are brought to for the body; when not given those that
             a dlarch body was trained on, for torchvision's those of the data, at least 32.
         head_sizes: units of the hidden layers of the head.
