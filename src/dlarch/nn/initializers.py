@@ -110,7 +110,9 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             if not any(layer.weight is embedding for embedding in embeddings):
-                initializer(layer.weight)
+                initializer(_drawn_weight(layer))
+        elif isinstance(layer, nn.ConvTranspose2d):
+            initializer(layer.weight.transpose(0, 1))  # its inputs come first
         elif isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             for name, weight in layer.named_parameters():
                 for gate in weight.split(layer.hidden_size) if "weight" in name else ():
@@ -118,3 +120,10 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
         elif isinstance(layer, MultiHeadAttention):
             for projection in layer.in_parts():
                 initializer(projection)
+
+
+def _drawn_weight(layer: nn.Module) -> Tensor:
+    """The parameter that a weight is, or is computed from, as with spectral normalisation."""
+    computed = getattr(layer, "parametrizations", None)
+    weight: Tensor = layer.weight if computed is None else computed["weight"].original  # type: ignore[assignment]
+    return weight
