@@ -113,3 +113,15 @@ class SequenceBatch(NamedTuple):
     sequence: Tensor
     target: Tensor
     example: Tensor | None = None
+
+
+class Modes(NamedTuple):
+    """The Gaussians that rows of numbers were drawn from, in equal parts.
+
+    Attributes:
+        centres: (K, F), normalised as the features are.
+        deviation: (F,), their common standard deviation, normalised likewise.
+    """
+
+    centres: Tensor
+    deviation: Tensor

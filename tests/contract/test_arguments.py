@@ -147,7 +147,7 @@ def test_every_argument_changes_something(subject, helpers, tmp_path):
 
 def test_arguments_are_hparams_but_for_callables(subject):
     model = subject.make()
-    callables = {"loss", "optimizer", "scheduler", "initializer"}
+    callables = {"loss", "optimizer", "critic_optimizer", "scheduler", "initializer"}
     names = set(inspect.signature(subject.cls.__init__).parameters) - {"self"} - callables
     assert set(model.hparams) == names
     for name, value in model.hparams.items():

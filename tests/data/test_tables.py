@@ -54,6 +54,40 @@ def test_rings_are_at_their_radii():
     torch.testing.assert_close(radius, (batch.target + 1) / 3, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("shape", "count", "noise"), [("ring", 8, 0.01), ("grid", 25, 0.05), ("blobs", 2, 0.1)]
+)
+def test_mixtures_have_the_centres_and_deviations_of_their_papers(shape, count, noise):
+    """Of PacGAN: cos and sin of 45 degrees, and -4 to 4 in steps of 2."""
+    data = ready("toy_2d", shape=shape, size=20_000, normalize=False)
+    batch = whole(data)
+    centres = {
+        "ring": [(np.cos(i * np.pi / 4), np.sin(i * np.pi / 4)) for i in range(8)],
+        "grid": [(-4 + 2 * i, -4 + 2 * j) for i in range(5) for j in range(5)],
+        "blobs": [(1, 0), (-1, 0)],
+    }[shape]
+    assert data.spec.num_classes == count
+    shares = batch.target.bincount() / len(batch.target)
+    torch.testing.assert_close(shares, torch.full((count,), 1 / count), atol=0.01, rtol=0)
+    for label, centre in enumerate(centres):
+        points = batch.features[batch.target == label]
+        expected = torch.tensor(centre, dtype=torch.float32)
+        torch.testing.assert_close(points.mean(0), expected, atol=noise / 5, rtol=0)
+        torch.testing.assert_close(points.std(0), torch.full((2,), noise), atol=0, rtol=0.12)
+    torch.testing.assert_close(data.modes.centres, torch.tensor(centres, dtype=torch.float32))
+    assert data.modes.deviation.tolist() == pytest.approx([noise] * 2)
+
+
+def test_modes_are_normalised_as_the_points_are():
+    data = ready("toy_2d", shape="grid", size=5000)
+    batch = whole(data)
+    away = (batch.features - data.modes.centres[batch.target]) / data.modes.deviation
+    assert away.std(0).tolist() == pytest.approx([1, 1], abs=0.05)
+    assert ready("toy_2d", shape="moons").modes is None
+    back = torch.tensor(data.processor.denormalize(data.modes.centres))
+    assert back.amax(0).tolist() == pytest.approx([4, 4], abs=1e-5)
+
+
 def test_curves_are_their_formulas_without_noise():
     batch = whole(ready("curves_1d", curve="sine", noise=0.0, normalize=False))
     wanted = torch.sin(2 * np.pi * batch.features)
@@ -117,6 +151,7 @@ def test_mistakes_are_named(csv, tmp_path):
         ("logic_gates", {"gate": "xr"}, "Did you mean 'xor'"),
         ("toy_2d", {"shape": "moon"}, "Did you mean 'moons'"),
         ("toy_2d", {"classes": 3}, "two moons"),
+        ("toy_2d", {"shape": "grid", "classes": 8}, "4, 9, 16"),
         ("curves_1d", {"curve": "sin"}, "Did you mean 'sine'"),
         ("table", {"batch_size": 0}, "batch_size must be at least 1"),
     ):

@@ -76,16 +76,26 @@ class ImageGrids(Callback):
         """Draw, wherever it can be seen."""
         if not shows(trainer) or not isinstance(pl_module, OffersImages):
             return
-        writers, folder = tensorboard_writers(trainer), run_folder(trainer)
-        if not writers and folder is None:
+        if not can_be_seen(trainer):
             return
         with torch.no_grad(), isolate_rng(include_cuda=pl_module.device.type == "cuda"):
             grids = {name: image_grid(rows) for name, rows in pl_module.made_images().items()}
         for name, grid in grids.items():
-            for writer in writers:
-                writer.add_image(f"samples/{name}", grid, trainer.global_step, dataformats="HWC")
-            if folder is not None:
-                path = folder / "samples" / f"{name}_{trainer.global_step:07d}.png"
-                with no_failure(str(path)):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(grid).save(path)
+            show_samples(trainer, name, grid)
+
+
+def can_be_seen(trainer: Trainer) -> bool:
+    """Whether there is a logger or a run folder for pictures."""
+    return bool(tensorboard_writers(trainer)) or run_folder(trainer) is not None
+
+
+def show_samples(trainer: Trainer, name: str, pixels: NDArray[np.uint8]) -> None:
+    """Put a picture (H, W, 3) of samples on TensorBoard and into the run folder."""
+    for writer in tensorboard_writers(trainer):
+        writer.add_image(f"samples/{name}", pixels, trainer.global_step, dataformats="HWC")
+    folder = run_folder(trainer)
+    if folder is not None:
+        path = folder / "samples" / f"{name}_{trainer.global_step:07d}.png"
+        with no_failure(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)

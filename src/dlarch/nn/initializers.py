@@ -111,11 +111,11 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             if not any(layer.weight is embedding for embedding in embeddings):
-                initializer(layer.weight)
+                initializer(_drawn_weight(layer))
         elif isinstance(layer, nn.ConvTranspose2d):
             down, right = map(min, layer.stride, layer.kernel_size)
             for place in range(down * right):  # each draws other places of the output
-                weights = layer.weight.transpose(0, 1)  # (outputs, inputs, ...)
+                weights = _drawn_weight(layer).transpose(0, 1)  # (outputs, inputs, ...)
                 initializer(weights[:, :, place // right :: down, place % right :: right])
         elif isinstance(layer, nn.RNNBase | nn.RNNCellBase):
             for name, weight in layer.named_parameters():
@@ -124,3 +124,10 @@ def initialize(module: nn.Module, initializer: Callable[[Tensor], None]) -> None
         elif isinstance(layer, MultiHeadAttention):
             for projection in layer.in_parts():
                 initializer(projection)
+
+
+def _drawn_weight(layer: nn.Module) -> Tensor:
+    """The parameter that a weight is, or is computed from, as with spectral normalisation."""
+    computed = getattr(layer, "parametrizations", None)
+    weight: Tensor = layer.weight if computed is None else computed["weight"].original  # type: ignore[assignment]
+    return weight

@@ -90,6 +90,11 @@ class ImageProcessor(Processor, type="image"):
         mean, std = self._constants(images.device)
         return torch.addcmul(mean, images, std).clamp_(0.0, 1.0)
 
+    def from_unit(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) on the scale 0 to 1, normalised: the inverse of `to_unit`."""
+        mean, std = self._constants(images.device)
+        return (images - mean) / std
+
     def _factor_and_shift(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """What brings pixels to mean 0 and deviation 1, made once per device."""
         if self._factors is None or self._factors[0].device != device:

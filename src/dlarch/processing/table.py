@@ -77,6 +77,12 @@ class TableProcessor(Processor, type="table"):
         """Rows (B, F) of numbers to float32 features."""
         return torch.from_numpy(((rows - self.mean) / self.std).astype(np.float32))
 
+    def denormalize(self, features: Tensor) -> list[list[float]]:
+        """Features (B, F) in their own units: the inverse of `normalize`."""
+        scale, shift = torch.tensor(self.std), torch.tensor(self.mean)
+        rows: list[list[float]] = (features.float().cpu() * scale + shift).tolist()
+        return rows
+
     def normalize_targets(self, targets: Any) -> Tensor:
         """Targets (B, O) in their own units to float32; classes (B,) to int64."""
         if self.class_names is not None:

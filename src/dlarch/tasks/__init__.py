@@ -1,5 +1,7 @@
 """What a training step is, per kind of problem."""
 
+from dlarch.tasks.adversarial import Adversarial
+from dlarch.tasks.alternating import Alternating
 from dlarch.tasks.annealing import Annealing, Schedule
 from dlarch.tasks.base import (
     InitializerCallable,
@@ -28,6 +30,8 @@ from dlarch.tasks.translator import DecoderOutput, DecoderStep
 from dlarch.tasks.writer import Given
 
 __all__ = [
+    "Adversarial",
+    "Alternating",
     "Annealing",
     "Bound",
     "ClosedForm",

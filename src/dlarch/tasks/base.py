@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -37,6 +37,8 @@ SchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 LossCallable = nn.Module | Callable[[Tensor, Tensor], Tensor]
 """Mean loss of predictions and targets: a function or a `torch.nn` loss with its init_args."""
+
+Found = TypeVar("Found")
 
 InitializerCallable = Initializer | Callable[[Tensor], None]
 """Draws a weight (outputs, inputs, ...) anew, in place."""
@@ -129,18 +131,30 @@ class Task(TrainingLoss):
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the scheduler if there is one."""
-        optimizer = self.new_optimizer()
+        return self.scheduled(self.new_optimizer())
+
+    def scheduled(self, optimizer: Optimizer, place: int = 0) -> Any:
+        """An optimizer, and its scheduler if there is one.
+
+        Args:
+            optimizer: that the scheduler steps.
+            place: of the optimizer among several.
+        """
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
             optimizers.check_plateau(scheduler, self.monitor)
         elif getattr(scheduler, "total_steps", 0) is None:
-            steps = self.trainer.estimated_stepping_batches
+            steps = self.planned_steps(place)
             if math.isfinite(steps):
                 scheduler.total_steps = int(steps)  # type: ignore[attr-defined]
         plan = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": plan}
+
+    def planned_steps(self, place: int) -> float:  # noqa: ARG002
+        """Steps that an optimizer is to take in the training; there may be no end to it."""
+        return self.trainer.estimated_stepping_batches
 
     def new_optimizer(self) -> Optimizer:
         """The optimizer over all parameters."""
@@ -170,6 +184,15 @@ class Task(TrainingLoss):
             )
 
         return [callback for callback in mine if not is_given(callback)]
+
+    def evaluated(self, make: Callable[[], Found]) -> Found:
+        """What a function gives while nothing of training is on."""
+        training = self.training
+        self.eval()
+        try:
+            return make()
+        finally:
+            self.train(training)
 
     # ---- validation and test: means over the whole epoch
 
@@ -239,7 +262,7 @@ class Task(TrainingLoss):
             OptionError: the scheduler ends before training does.
         """
         skip_idle_hooks(self.trainer.callbacks)  # type: ignore[attr-defined]
-        optimizers.check_length(self.trainer)
+        optimizers.check_length(self.trainer, self.planned_steps)
         optimizers.restore_settings(self.trainer, self._asked)
 
     def on_fit_end(self) -> None:

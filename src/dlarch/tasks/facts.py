@@ -11,7 +11,7 @@ from dlarch.compat.hooks import QuickHooks
 from dlarch.errors import MismatchError
 from dlarch.spec import FACT_NAMES, DataSpec, as_tuples, lacking_facts, needs_facts
 
-CALLABLES = ("loss", "optimizer", "scheduler", "initializer")
+CALLABLES = ("loss", "optimizer", "critic_optimizer", "scheduler", "initializer")
 """Arguments that shape training alone; they are kept in config.yaml, not among the hparams."""
 
 

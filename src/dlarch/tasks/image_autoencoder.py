@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -30,8 +30,6 @@ KEPT = 1000
 
 STEPS = 8
 """Images of an interpolation between two of them."""
-
-Found = TypeVar("Found")
 
 
 class ImageAutoencoder(Task):
@@ -156,15 +154,6 @@ class ImageAutoencoder(Task):
                 "The model has no processor to read images with: train it on a data module first."
             )
         return self.processor
-
-    def evaluated(self, make: Callable[[], Found]) -> Found:
-        """What a function gives while nothing of training is on."""
-        training = self.training
-        self.eval()
-        try:
-            return make()
-        finally:
-            self.train(training)
 
     # ---- building on a trained model
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L  # noqa: N812
@@ -111,16 +111,20 @@ def check_plateau(scheduler: ReduceLROnPlateau, monitor: tuple[str, str] | None)
         )
 
 
-def check_length(trainer: L.Trainer) -> None:
+def check_length(trainer: L.Trainer, planned_steps: Callable[[int], float]) -> None:
     """Compare schedules of a fixed length, which raise at their end, with the training's.
+
+    Args:
+        trainer: with the schedules.
+        planned_steps: of the optimizer at a place.
 
     Raises:
         OptionError: a schedule ends first.
     """
-    for plan in trainer.lr_scheduler_configs:
+    for place, plan in enumerate(trainer.lr_scheduler_configs):
         total, planned = getattr(plan.scheduler, "total_steps", None), 0
         if isinstance(total, int):
-            planned = int(trainer.estimated_stepping_batches)
+            planned = int(planned_steps(place))
         if isinstance(total, int) and planned > total:
             raise OptionError(
                 f"{type(plan.scheduler).__name__} ends after {total} steps, but training is to "

@@ -118,10 +118,11 @@ class TrainingLoss(BuiltFromFacts):
             return
         step = self._logged_step = self.trainer.global_step
         self._check_finite_flag()
-        loss = self._mean_since_log()
-        self._sum, self._count = 0.0, 0.0
-        self.log("train/loss", loss, prog_bar=True, logger=False)
-        values = {"train/loss": loss, "train/epoch": float(self.current_epoch)}
+        means = self._means_since_log()
+        self._forget_sums()
+        for name, mean in means.items():
+            self.log(name, mean, prog_bar=True, logger=False)
+        values = {**means, "train/epoch": float(self.current_epoch)}
         for index, optimizer in enumerate(self._working_optimizers()):
             name = "train/lr" if index == 0 else f"train/lr_{index}"
             values[name] = float(optimizer.param_groups[0]["lr"])
@@ -132,10 +133,17 @@ class TrainingLoss(BuiltFromFacts):
         """None where the weights are found without one."""
         return self.trainer.optimizers if self.learns_by == "gradients" else []
 
-    def _mean_since_log(self) -> float:
-        sums = torch.tensor([float(self._sum), float(self._count)], device=self.device)
-        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        return float(total / max(count, 1.0))
+    def _means_since_log(self) -> dict[str, float]:
+        """By tag, over all ranks."""
+        return {"train/loss": self._mean_of(self._sum, self._count)}
+
+    def _mean_of(self, total: Tensor | float, count: Tensor | float) -> float:
+        sums = torch.tensor([float(total), float(count)], device=self.device)
+        all_total, all_count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        return float(all_total / max(all_count, 1.0))
+
+    def _forget_sums(self) -> None:
+        self._sum, self._count = 0.0, 0.0
 
     def _log_is_due(self) -> bool:
         step = self.trainer.global_step
@@ -176,8 +184,8 @@ class TrainingLoss(BuiltFromFacts):
         # A checkpoint may be made just before the hook that logs: keep what will be true after it.
         logged = self._trainer is not None and self._log_is_due()
         if logged and RESUME_KEY in checkpoint:
-            loss = torch.tensor(self._mean_since_log())
-            checkpoint[RESUME_KEY]["metrics"]["train/loss"] = loss
+            for name, mean in self._means_since_log().items():
+                checkpoint[RESUME_KEY]["metrics"][name] = torch.tensor(mean)
         sums = [0.0, 0.0] if logged else [float(self._sum), float(self._count)]
         checkpoint["dlarch"] = {
             "sums": [*sums, None if self._step_count is None else float(self._step_count)],
