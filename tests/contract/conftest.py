@@ -124,6 +124,8 @@ RATES = {"conv_seq2seq": 1e-3, "embedding_bag": 5e-2}
 means over a text change slowly."""
 
 OTHER_VALUES: dict[tuple[str, str], Any] = {
+    ("beta_vae", "optimizer"): lambda parameters: torch.optim.SGD(parameters, lr=1e-4),
+    ("factor_vae", "optimizer"): lambda parameters: torch.optim.SGD(parameters, lr=1e-4),
     ("finetune", "body"): {"name": "mlp", "hidden_sizes": [20]},
     ("finetune", "cut"): "stages.3",
     ("finetune", "resize"): 8,

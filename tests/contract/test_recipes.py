@@ -79,7 +79,8 @@ def translation_words(arguments, root: Path):
 
 def image_words(arguments, root: Path):
     """Options for 16 images; the files are there."""
-    return ["--data.train_size", "16"]
+    few = ["--data.validation_size", "16"] if arguments.get("validation_size") else []
+    return ["--data.train_size", "16", *few]
 
 
 def shape_words(arguments, root: Path):

@@ -61,6 +61,9 @@ def metric_tags(name: str) -> set[str]:
     models = [dlarch.create_model(name, spec)]
     if "out_features" in inspect.signature(models[0].build).parameters:  # numbers besides classes
         models.append(dlarch.create_model(name, DataSpec(in_features=2, out_features=1)))
+    if hasattr(models[0], "knows_factors"):
+        models.append(dlarch.create_model(name, spec))
+        models[-1].knows_factors = True
     return {
         f"{stage}/{metric}"
         for model in models

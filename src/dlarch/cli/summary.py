@@ -60,7 +60,7 @@ def _next(result: RunResult, model: nn.Module) -> list[str]:
         source = shlex.quote(result.samples[0].source)
         commands.append(f"  dlarch translate {folder} {source} --beam 5")
     if hasattr(model, "generate") and getattr(model, "writes_alone", True):
-        commands.append(f"  dlarch generate {folder} {GENERATED.get(kind, '--n 10')}")
+        commands.append(f"  dlarch generate {folder} {GENERATED.get(kind or '', '--n 10')}")
     if kind in CLASSIFIED and hasattr(model, "classify"):
         commands.append(f"  dlarch classify {folder} {CLASSIFIED[kind]} --top 3")
     commands.append(f"  dlarch test --ckpt_path {folder}")

@@ -48,7 +48,7 @@ class ShapesData(ImageData):
         **options: Any,
     ) -> None:
         for name in REFUSED:
-            if name in options:
+            if options.get(name):  # the command line gives all that there are, as not set
                 raise OptionError(f"shapes are drawn as they are known to be: leave out {name}.")
         super().__init__("shapes", **options)
         if size < 10 or side < 16:

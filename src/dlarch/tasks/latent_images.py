@@ -331,8 +331,10 @@ class LatentImages(ImageAutoencoder):
             return nearly_square(self.decode(codes))
         classes = torch.arange(min(self.told_classes, MOST_CLASSES), device=device)
         rows = codes[:SHOWN].repeat(len(classes), 1)
-        drawn = self.decode(rows, classes.repeat_interleave(SHOWN))
-        return drawn.unflatten(0, (-1, SHOWN))
+        drawn: Tensor = self.decode(rows, classes.repeat_interleave(SHOWN)).unflatten(
+            0, (-1, SHOWN)
+        )
+        return drawn
 
     def between(self, codes: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (rows, 8, C, H, W) on the lines from each even code to the next, as of its class.
@@ -343,7 +345,8 @@ class LatentImages(ImageAutoencoder):
         """
         ways = lines(codes)
         each = None if label is None else label[0::2].repeat_interleave(ways.shape[1])
-        return self.decode(ways.flatten(0, 1), each).unflatten(0, ways.shape[:2])
+        drawn: Tensor = self.decode(ways.flatten(0, 1), each).unflatten(0, ways.shape[:2])
+        return drawn
 
     def traversed(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (rows, 8, C, H, W): the code of one image (1, C, H, W), one number of it moved.
@@ -358,7 +361,8 @@ class LatentImages(ImageAutoencoder):
         for place, dimension in enumerate(rows.tolist()):
             codes[place, :, dimension] = values
         each = None if label is None else label.expand(codes[..., 0].numel())
-        return self.decode(codes.flatten(0, 1), each).unflatten(0, codes.shape[:2])
+        drawn: Tensor = self.decode(codes.flatten(0, 1), each).unflatten(0, codes.shape[:2])
+        return drawn
 
 
 def _generator(seed: int | None) -> torch.Generator:

@@ -99,7 +99,8 @@ class BetaVAE(VAE):
     def objective(self, bound: Bound) -> Tensor:
         """What is minimised of each image, (B,)."""
         told = bound.kl.sum(1).mean()
-        return bound.reconstruction + self.hparams.beta * (told - self.capacity_at()).abs()
+        beside: Tensor = self.hparams.beta * (told - self.capacity_at()).abs()
+        return bound.reconstruction + beside
 
     def capacity_at(self, step: int | None = None) -> float:
         """C_t, nats, at an optimizer step; the present one when not given."""

@@ -111,7 +111,8 @@ class FactorVAE(VAE):
         code = bound.posterior.code(noise)
         judged = self.nats_apart(code)
         own = self.discriminator_losses(code.detach())
-        return self.objective(bound) + self.hparams.gamma * judged + (own - own.detach())
+        penalty: Tensor = self.hparams.gamma * judged
+        return self.objective(bound) + penalty + (own - own.detach())
 
     def nats_apart(self, code: Tensor) -> Tensor:
         """Estimates (B,) whose mean is the total correlation of codes (B, D), in nats.
