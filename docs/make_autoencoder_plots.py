@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from small_networks import BLUE, IMAGES, RED, grid, label, legend, prepared, save
 from sklearn.decomposition import PCA
+from small_networks import BLUE, IMAGES, RED, grid, label, legend, prepared, save
 from torch import Tensor
 
 import dlarch
@@ -25,7 +25,7 @@ from dlarch.optim import WarmupCosine
 from dlarch.runs import Run
 
 SIZES = (1, 2, 4, 8, 16, 32)
-EPOCHS, BATCH = 100, 32
+EPOCHS, BATCH = 40, 32
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
 
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "finetune": {"body": {"name": "cnn", "widths": [8, 16]}},
-} | dict.fromkeys(("dec", "idec"), {"num_clusters": 3, "pretrain_epochs": 0, "update_steps": 1})
+} | {key: {"num_clusters": 3, "pretrain_epochs": 0, "update_steps": 1} for key in ("dec", "idec")}
 """Arguments of a model that has no small default, or that make something happen in three steps."""
 
 RATES = {"conv_seq2seq": 1e-3, "embedding_bag": 5e-2}

@@ -231,7 +231,9 @@ class ClusteredImages(ImageAutoencoder):
         count = len(self.centers)
         pairs = before.to(clusters) * count + clusters
         self._moves = pairs.bincount(minlength=count**2).view(count, count)
-        moved = self.trainer.strategy.broadcast(float((before.to(clusters) != clusters).float().mean()))
+        moved = self.trainer.strategy.broadcast(
+            float((before.to(clusters) != clusters).float().mean())
+        )
         for logger in self.loggers:
             logger.log_metrics({"train/moved_share": moved}, step=step)
         if moved < self.tolerance:

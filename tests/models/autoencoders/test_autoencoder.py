@@ -1,5 +1,7 @@
 """The plain autoencoder: its layers, its losses, and principal components where it is linear."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -30,7 +32,7 @@ def test_it_has_the_parameters_of_the_network_of_2006():
     """784-1000-500-250-30 and back: weights and biases, as Hinton and Salakhutdinov have them."""
     model = create_model("autoencoder", image_shape=(1, 28, 28))
     sizes = [784, 1000, 500, 250, 30, 250, 500, 1000, 784]
-    expected = sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False))
+    expected = sum(a * b + b for a, b in itertools.pairwise(sizes))
     assert sum(each.numel() for each in model.parameters()) == expected == 2_837_314
 
 

@@ -1,5 +1,7 @@
 """Clusters: where they come from, what is held between updates, when training ends."""
 
+import itertools
+
 import lightning as L  # noqa: N812
 import numpy as np
 import pytest
@@ -185,7 +187,7 @@ def test_the_divergence_falls_between_updates():
     fit(model, 50, callbacks=[watch])
     fallen = [value for value in watch.seen if value is not None][::3]  # after each epoch
     assert len(fallen) == 20
-    assert all(later < earlier for earlier, later in zip(fallen, fallen[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(fallen))
 
 
 def test_the_loss_is_the_divergence_and_with_idec_the_squared_errors_too():

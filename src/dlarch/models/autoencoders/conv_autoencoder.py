@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn, optim
@@ -37,8 +38,8 @@ class ConvAutoencoder(ImageAutoencoder):
     r"""Halve an image again and again by convolutions, and double it again on the way back.
 
     Stage l looks with filters W of 4 x 4 pixels at every second place, so that height and width are
-    halved; on the way back each place of the small maps writes a patch of 4 x 4 into the large ones,
-    and patches add up, which is the transpose of that convolution:
+    halved; on the way back each place of the small maps writes a patch of 4 x 4 into the large
+    ones, and patches add up, which is the transpose of that convolution:
 
     $$h^{l}_{kij} = f\Big(b_k + \sum_{c,u,v} W_{kcuv}\, h^{l-1}_{c,\,2i+u-1,\,2j+v-1}\Big) \qquad
       g^{l-1}_{c,\,2i+u-1,\,2j+v-1} \mathrel{+}= V_{kcuv}\, g^{l}_{kij}$$
@@ -108,7 +109,7 @@ class ConvAutoencoder(ImageAutoencoder):
         pieces = units_before(make_activation(options.activation))
 
         self.encoder = nn.Sequential()
-        for before, after in zip(maps, maps[1:], strict=False):
+        for before, after in itertools.pairwise(maps):
             self.encoder.append(nn.Conv2d(before, after * pieces, KERNEL, STRIDE, PADDING))
             self.encoder.append(make_activation(options.activation))
         self.encoder.append(nn.Flatten())
