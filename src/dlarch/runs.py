@@ -134,7 +134,7 @@ def newest_in(parent: Path, pattern: str = "*") -> Run | None:
 
 def better(metric: str) -> Literal["min", "max"]:
     """Whether a metric is better the lower or the higher it is, by its name."""
-    downward = ("loss", "perplexity", "error", "rmse", "mae", "nll", "mmd", "frechet")
+    downward = ("loss", "perplexity", "error", "sse", "mse", "mae", "nll", "mmd", "frechet")
     return "min" if any(word in metric for word in downward) else "max"
 
 

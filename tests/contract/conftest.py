@@ -133,6 +133,7 @@ OTHER_VALUES: dict[tuple[str, str], Any] = {
     ("transformer", "positions"): 20,
     ("dec", "source"): {"name": "conv_autoencoder", "code_size": 4},
     ("idec", "source"): {"name": "conv_autoencoder", "code_size": 4},
+    ("idec", "optimizer"): functools.partial(torch.optim.SGD, lr=1e-4),  # its loss is a large sum
     ("dec", "tolerance"): 1.1,
     ("idec", "tolerance"): 1.1,
 }

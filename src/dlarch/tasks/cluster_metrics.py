@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from dlarch.nn import membership_kl, sharpened
 
@@ -53,7 +54,7 @@ class ClusterAgreement(Metric):
         from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
         clusters, labels = (
-            torch.cat(list(each)).cpu().numpy() if len(each) else np.zeros(0, np.int64)
+            dim_zero_cat(each).cpu().numpy() if len(each) else np.zeros(0, np.int64)
             for each in (self.clusters, self.labels)
         )
         measures = {
@@ -100,6 +101,6 @@ class ClusterLoss(Metric):
         lost, divergence = self.weights
         value = lost * self.total / self.count if lost else torch.zeros_like(self.total)
         if divergence and len(self.memberships):
-            q = torch.cat(list(self.memberships)).float()
+            q = dim_zero_cat(self.memberships).float()
             value = value + divergence * membership_kl(sharpened(q, q.sum(0)), q).mean()
         return value

@@ -133,7 +133,7 @@ class ClusteredImages(ImageAutoencoder):
         """What memberships of images with codes (B, D) should be, (B, K)."""
         if self._targets is not None and self._targets.memberships is not None:
             assert batch.example is not None
-            return self._targets.memberships[batch.example].to(code.device)
+            return self._targets.memberships[batch.example]
         with torch.no_grad():
             now = self.memberships(code)
             known = now.sum(0) if self._targets is None else self._targets.frequencies
@@ -156,6 +156,13 @@ class ClusteredImages(ImageAutoencoder):
         super().on_fit_start()
         if self.trainer.ckpt_path is None:
             self._targets = self._moves = None
+
+    def on_train_start(self) -> None:
+        """Bring the targets of a checkpoint to where the codes are."""
+        super().on_train_start()
+        if self._targets is not None:
+            step, *tensors = self._targets
+            self._targets = Targets(step, *(t if t is None else t.to(self.device) for t in tensors))
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Place the centers when it is time, and work the targets out when they are due."""

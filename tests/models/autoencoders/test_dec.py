@@ -1,5 +1,7 @@
 """Clusters: where they come from, what is held between updates, when training ends."""
 
+import itertools
+
 import lightning as L  # noqa: N812
 import numpy as np
 import pytest
@@ -171,6 +173,23 @@ def test_targets_are_those_of_the_last_update():
         assert not torch.equal(held[step], held[step - 1])
 
 
+def test_the_divergence_falls_between_updates():
+    model, whole = make(pretrain_epochs=30, update_steps=1000), blobs()
+
+    @torch.no_grad()
+    def divergence(model):
+        if model._targets is None:
+            return None
+        q = model.memberships(model.encode(whole.image))
+        return membership_kl(model._targets.memberships, q).mean().item()
+
+    watch = Watch(divergence)
+    fit(model, 50, callbacks=[watch])
+    fallen = [value for value in watch.seen if value is not None][::3]  # after each epoch
+    assert len(fallen) == 20
+    assert all(later < earlier for earlier, later in itertools.pairwise(fallen))
+
+
 def test_the_loss_is_the_divergence_and_with_idec_the_squared_errors_too():
     whole = blobs()
     for name, weight, lost in (("dec", 1.0, 0.0), ("idec", 7.0, 1.0)):
@@ -274,6 +293,22 @@ def test_a_trained_autoencoder_of_any_kind_is_the_start(name, options, tmp_path)
     assert again.hparams.source["name"] == name
     with torch.no_grad():
         torch.testing.assert_close(again.assign(image), model.assign(image))
+
+
+def test_a_run_that_ended_early_is_tested_and_can_go_on():
+    def fit_digits(**options):
+        torch.manual_seed(0)
+        data = digits()
+        sizes = {"hidden_sizes": (20,), "pretrain_epochs": 1, "update_steps": 1, "tolerance": 1.1}
+        model = dlarch.create_model("dec", data, **sizes)
+        done = dlarch.fit(model, data, name="dec", max_epochs=9, **QUIET | options)
+        return done, model.trainer.global_step
+
+    done, steps = fit_digits(test_after_fit=True)
+    assert steps == 3 + 2  # an epoch of 3, then one update to begin with, and one that ends it
+    assert "test/cluster_accuracy" in done.metrics
+    _, steps = fit_digits(ckpt_path=done.run.folder)
+    assert steps == 3 + 2 + 1  # what an update compares with is in the checkpoint
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,9 @@ class DenoisingAutoencoder(Autoencoder):
     Differences from the paper: (1) trained as a whole, not layer by layer; (2) the decoder has
     weights of its own, not those of the encoder; (3) ReLU for logistic units; (4) Adam.
 
-    Expected: see docs/models/denoising_autoencoder.md,
-    `dlarch fit --config recipes/denoising_autoencoder.yaml`.
+    Expected: test/denoised_mse 0.025 of digits, test/noisy_mse 0.073 (seed 1),
+    `dlarch fit --config recipes/denoising_autoencoder.yaml`; see
+    docs/models/denoising_autoencoder.md.
 
     Args:
         image_shape: (C, H, W). Taken from the data when not given.

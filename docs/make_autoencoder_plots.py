@@ -1,0 +1,108 @@
+"""Draw the pictures of the pages on autoencoders.
+
+python docs/make_autoencoder_plots.py sizes      images/autoencoder_sizes.png: error against code
+                                                 size, on digits, beside principal components
+python docs/make_autoencoder_plots.py grids RUN  images/RECIPE_GRID.png: the last grids of images
+                                                 that a run has drawn
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from small_networks import BLUE, IMAGES, RED, grid, label, legend, prepared, save
+from torch import Tensor
+
+import dlarch
+from dlarch.batches import ImageBatch
+from dlarch.optim import WarmupCosine
+from dlarch.runs import Run
+
+SIZES = (1, 2, 4, 8, 16, 32)
+EPOCHS, BATCH = 40, 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("sizes", "grids"))
+    parser.add_argument("run", type=Path, nargs="?", help="of `grids`")
+    parser.add_argument("--images", type=Path, default=IMAGES, help="folder of the pictures")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.what == "sizes":
+        draw_sizes(options.images)
+    else:
+        copy_grids(options.run, options.images)
+
+
+def draw_sizes(images: Path) -> None:
+    """Errors in the test of the recipe `autoencoder`, the size of whose code is changed."""
+    data = prepared("digits")
+    train, test = pixels(data, "train"), pixels(data, "test")
+    errors: dict[str, list[float]] = {"principal components": [], "autoencoder": []}
+    for size in SIZES:
+        start = time.process_time()
+        errors["principal components"].append(pca_error(train, test, size))
+        errors["autoencoder"].append(network_error(data, train, test, size))
+        found = ", ".join(f"{name} {values[-1]:.3f}" for name, values in errors.items())
+        print(f"{size}: {found} ({time.process_time() - start:.0f} s)")
+    figure, ((axes,),) = grid(1, 1, 5.2, 3.4)
+    for (name, values), colour in zip(errors.items(), (RED, BLUE), strict=True):
+        axes.plot(SIZES, values, "o-", color=colour, label=name, markersize=4)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(SIZES, [str(size) for size in SIZES])
+    label(axes, "digits, test", "numbers in the code", "summed squared error per image")
+    legend(axes)
+    save(figure, images / "autoencoder_sizes.png")
+
+
+@torch.no_grad()
+def pixels(data: object, split: str) -> Tensor:
+    """The images of a split, 0 to 1."""
+    return torch.cat([data.processor.to_unit(batch.image) for batch in data.in_order(split)])
+
+
+def pca_error(train: Tensor, test: Tensor, size: int) -> float:
+    """Of what the first components of the training images keep of the test images."""
+    rows, known = (part.flatten(1).numpy() for part in (test, train))
+    pca = PCA(size).fit(known)
+    return float(np.square(pca.inverse_transform(pca.transform(rows)) - rows).sum(1).mean())
+
+
+def network_error(data: object, train: Tensor, test: Tensor, size: int) -> float:
+    torch.manual_seed(1)
+    options = {"hidden_sizes": (256, 128), "likelihood": "gaussian"}
+    model = dlarch.create_model("autoencoder", data.spec, code_size=size, **options)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
+    steps = EPOCHS * -(-len(train) // BATCH)
+    schedule = WarmupCosine(optimizer, warmup_steps=50, total_steps=steps)
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(train)).split(BATCH):
+            loss = model.losses(ImageBatch(train[rows], rows)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        return float((model(test) - test).square().flatten(1).sum(1).mean())
+
+
+def copy_grids(folder: Path, images: Path) -> None:
+    """The last picture of each kind, named after the recipe of the run."""
+    run = Run(folder)
+    newest = {path.name.rpartition("_")[0]: path for path in sorted(folder.glob("samples/*.png"))}
+    for name, path in newest.items():
+        target = images / f"{run.folder.parent.name}_{name}.png"
+        shutil.copy(path, target)
+        print(target)
+
+
+if __name__ == "__main__":
+    main()
