@@ -275,7 +275,8 @@ def test_a_recipe_says_how_to_run_it_and_what_to_expect(recipe):
 def test_a_recipe_runs_and_tensorboard_shows_it(recipe, tmp_path, capsys, helpers):
     assert main(words(recipe, tmp_path)) == 0, capsys.readouterr().err
     run = only_run(tmp_path)
-    assert {"train/loss", "val/loss", "test/loss"} <= metrics(tmp_path).keys()
+    subject = served(recipe, helpers)
+    assert set(subject.losses) <= metrics(tmp_path).keys()
     for name in ("config.yaml", "spec.json", "metrics.json", "checkpoints/last.ckpt"):
         assert (run / name).is_file(), name
     events = EventAccumulator(str(run / "logs"), size_guidance={"images": 0, "tensors": 0}).Reload()
