@@ -136,6 +136,16 @@ def curve_words(arguments, root: Path):
     return ["--data.size", "20"]
 
 
+def point_words(arguments, root: Path):
+    """Options for few points of each class, of which a batch is an epoch."""
+    return ["--data.size", "400", "--trainer.limit_train_batches", "1"]
+
+
+def figure_words(arguments, root: Path):
+    """Options for 16 of few figures."""
+    return ["--data.size", "40", "--data.train_size", "16"]
+
+
 def name_words(arguments, root: Path):
     """Options for 16 names of an embedded list, of a file, or of files called after classes."""
     source = arguments.get("source", "first_names")
@@ -178,7 +188,7 @@ def corpus_words(arguments, root: Path):
 
 
 LAYOUTS = dict.fromkeys(("digits", "mnist", "cifar10"), image_words)
-LAYOUTS |= {"logic_gates": few_rows}
+LAYOUTS |= {"logic_gates": few_rows, "toy_2d": point_words, "shapes": figure_words}
 LAYOUTS |= {"translation": translation_words, "image_folder": folder_words}
 LAYOUTS |= {"text_corpus": corpus_words}
 LAYOUTS |= {"table": table_words, "curves_1d": curve_words, "names": name_words}
@@ -229,6 +239,8 @@ def words(recipe, tmp_path, *more):
     model_arguments = settings(recipe, "model")[1]
     if model_arguments.get("weights") is not None:
         place_weights(model_arguments)
+    if model_arguments.get("critic_steps", 1) > 1:  # the generator learns within two steps
+        options += ["--model.critic_steps", "1"]
     return ["fit", "--config", recipe, *SHORT, *options, *more]
 
 
