@@ -45,7 +45,7 @@ class ShapesData(ImageData):
         **options: Any,
     ) -> None:
         for name in REFUSED:
-            if name in options:
+            if options.get(name):  # the command line gives defaults, too
                 raise OptionError(f"shapes are drawn as they are known to be: leave out {name}.")
         super().__init__("shapes", **options)
         if size < 10 or side < 16:
