@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class Adversarial(Alternating):
         pictures: draw examples that are made from fixed noise at each validation.
     """
 
-    batch_type: Any = (ImageBatch, TableBatch)
+    batch_type: ClassVar[type | tuple[type, ...]] = (ImageBatch, TableBatch)
     monitor = None
     headline = "test/mmd"
 
@@ -244,9 +244,9 @@ class Adversarial(Alternating):
 
     # ---- validation and test
 
-    def setup(self, stage: str) -> None:
-        """Learn where the modes of the data lie; fetch the judge."""
-        super().setup(stage)
+    def configure_model(self) -> None:
+        """Build from the data, learn where their modes lie, and fetch the judge."""
+        super().configure_model()
         self.modes = getattr(self._trainer_data(), "modes", None)
         if self.judge_of is not None and not self._judges:
             if not self.makes_images:

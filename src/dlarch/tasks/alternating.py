@@ -83,6 +83,13 @@ class Alternating(Task):
             self.scheduled(self.make_critic_optimizer(self.critic.parameters()), 1),
         ]
 
+    def scheduled(self, optimizer: Optimizer, place: int = 0) -> Any:
+        """An optimizer and its scheduler, which is stepped here and not by Lightning."""
+        plan = super().scheduled(optimizer, place)
+        if isinstance(plan, dict):
+            plan["lr_scheduler"] = {"scheduler": plan["lr_scheduler"]["scheduler"]}
+        return plan
+
     def planned_steps(self, place: int) -> float:
         """Those of generator (0) or critic (1): a critic has one for each batch."""
         batches = self.trainer.estimated_stepping_batches

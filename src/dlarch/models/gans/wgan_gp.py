@@ -158,7 +158,8 @@ class WGANGP(Adversarial):
     def slopes(self, real: Tensor, made: Tensor) -> Tensor:
         """Norms (B,) of the critic's gradient at points between real and made examples."""
         real, made = self.packed(real), self.packed(made)
-        shares = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+        shape = (len(real), *[1] * (real.dim() - 1))
+        shares = torch.rand(shape, dtype=real.dtype, device=real.device)
         between = torch.lerp(made.to(real), real, shares).requires_grad_()
         ratings = self.critic(between).sum()
         (gradient,) = torch.autograd.grad(ratings, between, create_graph=True)
