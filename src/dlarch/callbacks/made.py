@@ -109,8 +109,11 @@ def points_figure(points: Points) -> Figure:
     outside = int(((points.made < low) | (points.made > high)).any(1).sum())
     figure = Figure(figsize=(4.6, 4.6), dpi=80, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter(*points.real.T, s=14, color=REAL, linewidths=0, label="real")
-    axes.scatter(*points.made.T, s=4, color=MADE, linewidths=0, label="made")
+    for place, colour, size, name in (
+        (points.real, REAL, 14, "real"),
+        (points.made, MADE, 4, "made"),
+    ):
+        axes.scatter(place[:, 0], place[:, 1], s=size, color=colour, linewidths=0, label=name)
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     axes.set_xlabel(points.axes[0], fontsize=9, color=FAINT)

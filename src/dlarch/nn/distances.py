@@ -62,4 +62,5 @@ def frechet_distance(
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     product = torch.linalg.eigvalsh(root @ other_covariance @ root)
     traces = covariance.trace() + other_covariance.trace() - 2 * product.clamp(min=0).sqrt().sum()
-    return (mean - other_mean).square().sum() + traces
+    found: Tensor = (mean - other_mean).square().sum() + traces
+    return found

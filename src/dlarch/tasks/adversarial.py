@@ -239,8 +239,9 @@ class Adversarial(Alternating):
         kept = min(self.ema, steps / (steps + 9))
         for own, now in zip(average.parameters(), self.generator.parameters(), strict=True):
             own.lerp_(now, 1 - kept)
-        for own, now in zip(average.buffers(), self.generator.buffers(), strict=True):
-            own.copy_(now)
+        counts = zip(average.buffers(), self.generator.buffers(), strict=True)
+        for mine, theirs in counts:  # means and deviations of batch normalisation
+            mine.copy_(theirs)
 
     # ---- validation and test
 

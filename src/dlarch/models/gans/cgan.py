@@ -119,10 +119,10 @@ class CGAN(Adversarial):
         if options.architecture == "convolutional":
             if image_shape is None:
                 raise OptionError("Convolutions are for images: give --model.architecture dense.")
-            channels, *sides = image_shape
+            channels, height, length = image_shape
             self.generator = convolutional_generator(told, image_shape, options.width)
             self.critic = convolutional_critic(
-                (channels + num_classes, *sides), options.width, "batch"
+                (channels + num_classes, height, length), options.width, "batch"
             )
             return
         shape = tuple(image_shape) if image_shape is not None else (in_features or 0,)

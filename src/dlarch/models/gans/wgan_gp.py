@@ -126,10 +126,10 @@ class WGANGP(Adversarial):
         if options.architecture == "convolutional":
             if image_shape is None:
                 raise OptionError("Convolutions are for images: give --model.architecture dense.")
-            channels, *sides = image_shape
+            channels, height, length = image_shape
             self.generator = convolutional_generator(options.noise_size, image_shape, options.width)
             self.critic = convolutional_critic(
-                (channels * options.packing, *sides), options.width, "layer", bias=False
+                (channels * options.packing, height, length), options.width, "layer", bias=False
             )
             return
         shape = tuple(image_shape) if image_shape is not None else (in_features or 0,)
@@ -163,4 +163,5 @@ class WGANGP(Adversarial):
         between = torch.lerp(made.to(real), real, shares).requires_grad_()
         ratings = self.critic(between).sum()
         (gradient,) = torch.autograd.grad(ratings, between, create_graph=True)
-        return gradient.flatten(1).norm(dim=1)
+        norms: Tensor = gradient.flatten(1).norm(dim=1)
+        return norms
