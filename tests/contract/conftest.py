@@ -99,6 +99,7 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
 
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "finetune": {"body": {"name": "cnn", "widths": [8, 16]}},
+    "sparse_autoencoder": {"k_steps": 0},
 } | {key: {"num_clusters": 3, "pretrain_epochs": 0, "update_steps": 1} for key in ("dec", "idec")}
 """Arguments of a model that has no small default, or that make something happen in three steps."""
 

@@ -243,10 +243,16 @@ class Task(TrainingLoss):
         optimizers.restore_settings(self.trainer, self._asked)
 
     def on_fit_end(self) -> None:
-        """Log the hparams once more, beside the final value of the monitored metric."""
-        if self.monitor is None or self.monitor[0] not in self.trainer.callback_metrics:
+        """Log the hparams once more, beside the final value of the monitored metric.
+
+        Where none is monitored, it is that of the headline.
+        """
+        watched = f"val/{self.headline.partition('/')[2]}"
+        if self.monitor is not None:
+            watched = self.monitor[0]
+        if watched not in self.trainer.callback_metrics:
             return
-        final = {f"hp/{self.monitor[0]}": float(self.trainer.callback_metrics[self.monitor[0]])}
+        final = {f"hp/{watched}": float(self.trainer.callback_metrics[watched])}
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self._hyperparameters(), final)
