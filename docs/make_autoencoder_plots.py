@@ -26,6 +26,7 @@ from dlarch.runs import Run
 
 SIZES = (1, 2, 4, 8, 16, 32)
 EPOCHS, BATCH = 40, 32
+TICKS = (0.2, 0.5, 1, 2, 4)
 
 
 def main() -> None:
@@ -52,15 +53,22 @@ def draw_sizes(images: Path) -> None:
         errors["autoencoder"].append(network_error(data, train, test, size))
         found = ", ".join(f"{name} {values[-1]:.3f}" for name, values in errors.items())
         print(f"{size}: {found} ({time.process_time() - start:.0f} s)")
+    plot_sizes(errors, images / "autoencoder_sizes.png")
+
+
+def plot_sizes(errors: dict[str, list[float]], path: Path) -> None:
+    """A line for each method."""
     figure, ((axes,),) = grid(1, 1, 5.2, 3.4)
     for (name, values), colour in zip(errors.items(), (RED, BLUE), strict=True):
         axes.plot(SIZES, values, "o-", color=colour, label=name, markersize=4)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(SIZES, [str(size) for size in SIZES])
+    axes.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.minorticks_off()
     label(axes, "digits, test", "numbers in the code", "summed squared error per image")
     legend(axes)
-    save(figure, images / "autoencoder_sizes.png")
+    save(figure, path)
 
 
 @torch.no_grad()

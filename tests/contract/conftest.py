@@ -114,6 +114,7 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "finetune": {"body": {"name": "cnn", "widths": [8, 16]}},
     "dcgan": {"width": 8},
     "wgan_gp": {"critic_steps": 1},
+    "sparse_autoencoder": {"k_steps": 0},
     "dec": {"num_clusters": 3, "pretrain_epochs": 0, "update_steps": 1},
     "idec": {"num_clusters": 3, "pretrain_epochs": 0, "update_steps": 1},
 }

@@ -161,8 +161,9 @@ class ClusteredImages(ImageAutoencoder):
         """Bring the targets of a checkpoint to where the codes are."""
         super().on_train_start()
         if self._targets is not None:
-            step, *tensors = self._targets
-            self._targets = Targets(step, *(t if t is None else t.to(self.device) for t in tensors))
+            step, frequencies, *tables = self._targets
+            here = [None if table is None else table.to(self.device) for table in tables]
+            self._targets = Targets(step, frequencies.to(self.device), *here)
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Place the centers when it is time, and work the targets out when they are due."""

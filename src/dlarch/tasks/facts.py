@@ -41,8 +41,10 @@ class BuiltFromFacts(QuickHooks):
         if caller is None:  # pragma: no cover - CPython always has frames
             raise RuntimeError("save_hyperparameters must be called from the constructor")
         given = dict(caller.f_locals)
-        while (caller := caller.f_back) is not None and _constructs(caller, self):
-            given |= caller.f_locals
+        outer = caller.f_back
+        while outer is not None and _constructs(outer, self):
+            given |= outer.f_locals
+            outer = outer.f_back
         values = {
             name: as_tuples(given[name])
             for name in inspect.signature(type(self)).parameters

@@ -46,7 +46,7 @@ class ImageAutoencoder(Task):
     """
 
     batch_type = ImageBatch
-    monitor = ("val/loss", "min")
+    monitor: tuple[str, str] | None = ("val/loss", "min")
     headline = "test/sse"
 
     processor: ImageProcessor | None

@@ -87,6 +87,9 @@ def test_it_takes_most_of_the_noise_away_from_images_that_it_knows(tmp_path):
         optimizer.step()
     found = scored(model, [there], tmp_path)
     assert found["test/denoised_mse"] < 0.5 * found["test/noisy_mse"]
+    noisy = model.noisy(there.image, torch.randn_like(there.image))
+    cleaner = F.mse_loss(model.denoise(noisy), there.image)
+    assert cleaner < 0.5 * F.mse_loss(noisy, there.image)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Codes of which most is silent: the k largest, L1, and KL of the mean."""
 
+import lightning as L  # noqa: N812
 import pytest
 import torch
 from torch.distributions import Bernoulli, kl_divergence
@@ -36,6 +37,23 @@ def test_an_image_keeps_k_units_and_only_they_learn():
     weight = model.encoder[1][0].weight
     (gradient,) = torch.autograd.grad(model.lost(code, batch().image).sum(), weight)
     assert torch.equal(gradient.ne(0).any(1), torch.ne(code, 0).any(0))
+
+
+def test_the_units_that_are_kept_become_fewer_in_training_alone(tmp_path):
+    model, kept = make(k_steps=4), []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, module, *_):
+            kept.append(torch.ne(module.encode(batch().image), 0).sum(1).max().item())
+
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, max_epochs=6, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[Watch()],
+    )  # fmt: skip
+    model.train()
+    trainer.fit(model, torch.utils.data.DataLoader([batch()], batch_size=None))
+    assert kept == [30, 24, 17, 10, 4, 4]
+    assert torch.ne(model.eval().encode(batch().image), 0).sum(1).max() == 4
 
 
 def test_the_divergence_is_that_of_torch():

@@ -89,7 +89,7 @@ class Autoencoder(ImageAutoencoder):
     def build(self, image_shape: tuple[int, int, int]) -> None:
         """Make the layers, in the order in which data meet them."""
         options, active = self.hparams, make_activation(self.code_activation)
-        pixels, *hidden = math.prod(image_shape), *options.hidden_sizes
+        pixels, hidden = math.prod(image_shape), list(options.hidden_sizes)
         code = options.code_size * units_before(active)
         encoder = dense_stack([pixels, *hidden, code], options.activation)
         decoder = dense_stack([options.code_size, *hidden[::-1], pixels], options.activation)

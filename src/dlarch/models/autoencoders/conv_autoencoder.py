@@ -58,8 +58,8 @@ class ConvAutoencoder(ImageAutoencoder):
     instead of convolutions of maps made larger; (3) a code that is one vector; (4) trained as a
     whole, not stage by stage; (5) ReLU for tanh, Adam.
 
-    Expected: see docs/models/conv_autoencoder.md,
-    `dlarch fit --config recipes/conv_autoencoder.yaml`.
+    Expected: test/sse 0.932 on digits (seed 1), `dlarch fit --config
+    recipes/conv_autoencoder.yaml`; see docs/models/conv_autoencoder.md.
 
     Args:
         image_shape: (C, H, W). Taken from the data when not given.

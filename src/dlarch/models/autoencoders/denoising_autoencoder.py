@@ -140,7 +140,8 @@ class DenoisingAutoencoder(Autoencoder):
     @torch.inference_mode()
     def denoise(self, image: Tensor) -> Tensor:
         """Clean images (B, C, H, W), 0 to 1, from noisy ones."""
-        return self.evaluated(lambda: self(image))
+        clean: Tensor = self.evaluated(lambda: self(image))
+        return clean
 
     def _drawn(self, shown: Tensor) -> dict[str, Tensor]:
         found = super()._drawn(shown)

@@ -98,8 +98,8 @@ class IDEC(DEC):
 
     def clustering_losses(self, image: Tensor, code: Tensor, targets: Tensor) -> Tensor:
         """Squared errors of images and the weighted divergence of their memberships, (B,)."""
-        lost = squared_error(self.decode(code), image)
-        return lost + self.hparams.weight * super().clustering_losses(image, code, targets)
+        moved: Tensor = self.hparams.weight * super().clustering_losses(image, code, targets)
+        return squared_error(self.decode(code), image) + moved
 
     def weights(self) -> tuple[float, float]:
         """What squared errors and divergence count in the loss of clusters."""

@@ -53,7 +53,7 @@ class SparseAutoencoder(Autoencoder):
     A. Makhzani, B. Frey (2013), k-sparse autoencoders; A. Ng (2011), Sparse autoencoder.
 
     Differences from the paper: (1) L1 and KL penalties beside the k largest; (2) weights of the
-    decoder of its own; (3) the same k in test as in training, and from the first step; (4) Adam.
+    decoder of its own; (3) the same k in test as in training, once it has fallen; (4) Adam.
 
     Expected: see docs/models/sparse_autoencoder.md,
     `dlarch fit --config recipes/sparse_autoencoder.yaml`.
@@ -65,6 +65,8 @@ class SparseAutoencoder(Autoencoder):
         activation: of the hidden layers.
         sparsity: "top_k", "l1" or "kl".
         k: units that an image keeps, with top_k.
+        k_steps: optimizer steps in which the units that are kept fall from all to k, so that none
+            is left behind at the start.
         weight: of the penalty, lambda, with l1 and kl.
         target: mean of a unit that costs nothing, rho, with kl.
         likelihood: what the loss takes pixels for, "gaussian" (squared errors) or "bernoulli"
@@ -83,6 +85,7 @@ class SparseAutoencoder(Autoencoder):
         activation: Activation = "relu",
         sparsity: Sparsity = "top_k",
         k: int = 25,
+        k_steps: int = 1000,
         weight: float = 0.1,
         target: float = 0.05,
         likelihood: Likelihood = "gaussian",
@@ -96,8 +99,9 @@ class SparseAutoencoder(Autoencoder):
         check_at_least_1(k=k)
         if sparsity == "top_k" and k > code_size:
             raise OptionError(f"k must be at most code_size, {code_size}, not {k}.")
-        if weight < 0:
-            raise OptionError(f"weight must be at least 0, not {weight}.")
+        for name, value in (("weight", weight), ("k_steps", k_steps)):
+            if value < 0:
+                raise OptionError(f"{name} must be at least 0, not {value}.")
         if not 0 < target < 1:
             raise OptionError(f"target must lie between 0 and 1, not {target}.")
         super().__init__(
@@ -120,12 +124,20 @@ class SparseAutoencoder(Autoencoder):
     def encode(self, image: Tensor) -> Tensor:
         """Codes (B, D) of images (B, C, H, W), 0 to 1."""
         code = super().encode(image)
-        return keep_largest(code, self.hparams.k) if self.hparams.sparsity == "top_k" else code
+        return keep_largest(code, self.kept()) if self.hparams.sparsity == "top_k" else code
+
+    def kept(self) -> int:
+        """Units that an image keeps now: all at the first step of training, then fewer, then k."""
+        size, k, steps = self.hparams.code_size, self.hparams.k, self.hparams.k_steps
+        begins = self.training and self._trainer is not None and steps > 0
+        left = max(0.0, 1 - self.trainer.global_step / steps) if begins else 0.0
+        return int(k + round((size - k) * left))
 
     def losses(self, batch: ImageBatch) -> Tensor:
         """What is lost of each image and what its code costs, (B,)."""
         code = self.encode(batch.image)
-        return self.lost(code, batch.image) + self.hparams.weight * self.cost(code)
+        penalty: Tensor = self.hparams.weight * self.cost(code)
+        return self.lost(code, batch.image) + penalty
 
     def cost(self, code: Tensor) -> Tensor:
         """What codes (B, D) cost before they are weighted: (B,), or one number for all."""
