@@ -25,9 +25,13 @@ from dlarch.nn import (
 from dlarch.tasks.annealing import Annealing
 from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerCallable
 from dlarch.tasks.disentanglement import MutualInformationGap
+from dlarch.tasks.examples import training_batches
 from dlarch.tasks.image_autoencoder import SHOWN, ImageAutoencoder, as_bytes, lines
 from dlarch.tasks.latent import Bound, Posterior, noise_of, walked
 from dlarch.tasks.metrics import ActiveUnits, Ratio
+
+SMALLEST = 1e-3
+"""Mean of a pixel that training begins with, at least, and at most below 1."""
 
 DRAWN = 64
 """Images that are drawn from the prior."""
@@ -101,6 +105,37 @@ class LatentImages(ImageAutoencoder):
     def objective(self, bound: Bound) -> Tensor:
         """What is minimised of each image, (B,): the bound, its divergence weighted."""
         return bound.reconstruction + self.kl_weight() * bound.kl.sum(1)
+
+    def output_bias(self) -> Tensor | None:
+        """What is added to `output`, (C H W) or (C,); None if nothing is to begin at the mean."""
+        return None
+
+    # ---- the mean image, where training begins
+
+    def on_train_start(self) -> None:
+        """Let a decoder that has not been trained begin at the mean image.
+
+        Else hundreds of steps would teach it that, and the code to be silent meanwhile.
+        """
+        super().on_train_start()
+        bias = self.output_bias()
+        if bias is not None and not bias.any():
+            mean = self._mean_image()
+            mean = mean.flatten() if len(bias) == mean.numel() else mean.mean((1, 2))
+            mean = mean.clamp(SMALLEST, 1 - SMALLEST)
+            with torch.no_grad():
+                bias.copy_(mean.logit() if self.likelihood == "bernoulli" else mean)
+
+    @torch.no_grad()
+    def _mean_image(self) -> Tensor:
+        """Of all training images, (C, H, W), 0 to 1."""
+        total, count = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        for batch in training_batches(self.trainer):
+            images = self.as_unit(batch).image
+            total, count = total + images.sum(0), count + len(images)
+        reduce = self.trainer.strategy.reduce
+        mean: Tensor = reduce(total, reduce_op="sum") / reduce(count, reduce_op="sum")
+        return mean
 
     # ---- classes that the model is told
 

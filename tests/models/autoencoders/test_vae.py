@@ -166,6 +166,27 @@ def test_convolutions_give_images_of_any_size_back(shape, widths):
         assert not torch.equal(model.encode(changed), model.encode(image))
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("widths", [(), (4,)])
+def test_training_begins_at_the_mean_image(likelihood, widths):
+    data = dlarch.create_data("digits", train_size=50, batch_size=16)
+    model = VAE(
+        code_size=2, hidden_sizes=(8,), widths=widths, likelihood=likelihood, pictures=False,
+        optimizer=lambda parameters: optim.SGD(parameters, lr=0.0),
+    )  # fmt: skip
+    options = {"logger": False, "enable_progress_bar": False, "test_after_fit": False}
+    dlarch.fit(model, data, max_steps=1, **options)
+    images = torch.cat([model.as_unit(batch).image for batch in data.in_order("train")])
+    mean = images.mean((0, 2, 3)) if widths else images.mean(0).flatten()
+    mean = mean.clamp(1e-3, 1 - 1e-3)
+    expected = mean.logit() if likelihood == "bernoulli" else mean
+    torch.testing.assert_close(model.decoder.bias.detach(), expected)
+    with torch.no_grad():  # what has been trained is left as it is
+        model.decoder.bias.fill_(0.3)
+    dlarch.fit(model, data, max_steps=1, **options)
+    assert model.decoder.bias.eq(0.3).all()
+
+
 def test_images_too_small_to_be_halved_are_refused():
     with pytest.raises(OptionError, match=r"8 x 8 are too small for 4 .* fewer --model.widths"):
         VAE(image_shape=(1, 8, 8), widths=(4, 4, 4, 4))

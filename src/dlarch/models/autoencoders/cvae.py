@@ -12,7 +12,6 @@ from dlarch.errors import OptionError
 from dlarch.models.autoencoders.networks import ImageDecoder, ImageEncoder
 from dlarch.models.autoencoders.vae import VAE
 from dlarch.nn import Activation, Likelihood, default_initializer, initialize
-from dlarch.processing.image import RawImage
 from dlarch.registry import register_model
 from dlarch.tasks import (
     Annealing,
@@ -117,9 +116,7 @@ class CVAE(VAE):
         return self.decode(self.encode(image, label), label)
 
     @torch.inference_mode()
-    def reconstruct(
-        self, images: Sequence[RawImage], classes: Sequence[str] | None = None
-    ) -> list[Any]:
+    def reconstruct(self, images: Sequence[Any], classes: Sequence[str] | None = None) -> list[Any]:
         """Squeeze images into codes, and draw them again: as they are, or as of other classes.
 
         Args:

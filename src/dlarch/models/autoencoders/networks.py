@@ -97,6 +97,14 @@ class ImageDecoder(nn.Module):
             if place:
                 self.convolutions.append(active)
             channels = larger[place][0]
+        nn.init.zeros_(self.bias)
+
+    @property
+    def bias(self) -> nn.Parameter:
+        """Of the last layer: of each number (C H W), or of each channel (C,) of a convolution."""
+        last = self.convolutions[-1] if len(self.convolutions) else self.dense[-1]
+        bias: nn.Parameter = last.bias  # type: ignore[assignment]
+        return bias
 
     def forward(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (B, C, H, W) of codes (B, D), of classes (B,) if there are any."""

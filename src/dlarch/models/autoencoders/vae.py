@@ -32,7 +32,8 @@ class VAE(LatentImages):
     Mean and log variance of q are linear in what the encoder makes of the image; the draw is
     written z = mean + std * noise, so that the gradient reaches mean and std. Pixels are Bernoulli,
     or Gaussian with one learned variance. New images are decoded from z ~ N(0, 1). Encoder and
-    decoder are dense, or begin and end with convolutions that halve and double the image.
+    decoder are dense, or begin and end with convolutions that halve and double the image. The last
+    bias begins at what gives the mean training image.
 
     Shapes: image (B, C, H, W) -> mean and log variance (B, D) -> code (B, D) -> logits or means
     (B, C, H, W).
@@ -99,6 +100,10 @@ class VAE(LatentImages):
         initialize(self, default_initializer(options.activation))
         if options.likelihood == "gaussian":
             self.pixel_log_variance = nn.Parameter(torch.zeros(()))
+
+    def output_bias(self) -> Tensor:
+        """The bias of the decoder's last layer, which begins at the mean image."""
+        return self.decoder.bias
 
     def posterior(self, image: Tensor, label: Tensor | None = None) -> Posterior:
         """q(z|x) of images (B, C, H, W), 0 to 1: mean and log variance, each (B, D)."""
