@@ -55,8 +55,8 @@ class SparseAutoencoder(Autoencoder):
     Differences from the paper: (1) L1 and KL penalties beside the k largest; (2) weights of the
     decoder of its own; (3) the same k in test as in training, once it has fallen; (4) Adam.
 
-    Expected: see docs/models/sparse_autoencoder.md,
-    `dlarch fit --config recipes/sparse_autoencoder.yaml`.
+    Expected: test/sse 1.185 on digits by 10 of 128 units (seed 1),
+    `dlarch fit --config recipes/sparse_autoencoder.yaml`; see docs/models/sparse_autoencoder.md.
 
     Args:
         image_shape: (C, H, W). Taken from the data when not given.
