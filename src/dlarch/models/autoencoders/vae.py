@@ -32,14 +32,14 @@ class VAE(LatentImages):
     Mean and log variance of q are linear in what the encoder makes of the image; the draw is
     written z = mean + std * noise, so that the gradient reaches mean and std. Pixels are Bernoulli,
     or Gaussian with one learned variance. New images are decoded from z ~ N(0, 1). Encoder and
-    decoder are dense, or begin and end with convolutions that halve and double the image. The last
-    bias begins at what gives the mean training image.
+    decoder are dense, or begin and end with convolutions that halve and double the image.
 
     Shapes: image (B, C, H, W) -> mean and log variance (B, D) -> code (B, D) -> logits or means
     (B, C, H, W).
 
     Differences from the paper: (1) Adam for AdaGrad; (2) two hidden layers instead of one, and more
-    units; (3) one learned variance for all Gaussian pixels (1903.05789), not one for each.
+    units; (3) one learned variance for all Gaussian pixels (1903.05789), not one for each; (4) the
+    last bias begins at what gives the mean training image.
 
     Expected: see docs/models/vae.md, `dlarch fit --config recipes/vae.yaml`.
 
