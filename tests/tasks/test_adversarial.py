@@ -413,3 +413,15 @@ def test_pixels_are_seen_from_minus_1_to_1():
     seen = model.real_examples(next(iter(data.val_dataloader())))
     assert seen.min().item() == pytest.approx(-1, abs=1e-5)
     assert seen.max().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gan", "dcgan", "wgan_gp", "cgan"])
+def test_defaults_of_optimizers_can_be_written_into_a_recipe(name, capfd):
+    """Else config.yaml of a run could not be read again."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser()
+    parser.add_class_arguments(dlarch.model_info(name).load(), "model")
+    text = parser.dump(parser.get_defaults())
+    assert "Unable to serialize" not in text
+    assert text.count("class_path: dlarch.optim.CalmAdam") == 2

@@ -2,6 +2,7 @@
 
 from dlarch.optim.adam import Adam, Adamax, AdamW, NAdam
 from dlarch.optim.adaptive import Adadelta, Adagrad, RMSprop
+from dlarch.optim.calm import CalmAdam
 from dlarch.optim.gradient_descent import SGD
 from dlarch.optim.schedules import WarmupCosine, WarmupInverseSqrt
 
@@ -12,6 +13,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "CalmAdam",
     "NAdam",
     "RMSprop",
     "WarmupCosine",

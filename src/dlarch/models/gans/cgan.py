@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.errors import OptionError
 from dlarch.models.gans.dcgan import convolutional_critic, convolutional_generator
 from dlarch.models.gans.gan import cross_entropies, dense_critic, dense_generator
 from dlarch.nn import Activation
+from dlarch.optim import CalmAdam
 from dlarch.registry import register_model
 from dlarch.tasks import (
     Adversarial,
@@ -83,12 +84,8 @@ class CGAN(Adversarial):
         critic_steps: int = 1,
         ema: float = 0.0,
         judge: str | None = None,
-        optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=2e-4, betas=(0.5, 0.999)
-        ),
-        critic_optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=2e-4, betas=(0.5, 0.999)
-        ),
+        optimizer: OptimizerCallable = lambda parameters: CalmAdam(parameters, lr=2e-4),
+        critic_optimizer: OptimizerCallable = lambda parameters: CalmAdam(parameters, lr=2e-4),
         scheduler: SchedulerCallable | None = None,
         initializer: InitializerCallable | None = None,
         pictures: bool = True,

@@ -6,13 +6,14 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from dlarch.batches import ImageBatch
 from dlarch.errors import OptionError
 from dlarch.models.gans.gan import bound_slopes, cross_entropies
 from dlarch.nn import Constant, initialize
+from dlarch.optim import CalmAdam
 from dlarch.registry import register_model
 from dlarch.tasks import (
     Adversarial,
@@ -79,12 +80,8 @@ class DCGAN(Adversarial):
         critic_steps: int = 1,
         ema: float = 0.0,
         judge: str | None = None,
-        optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=2e-4, betas=(0.5, 0.999)
-        ),
-        critic_optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=2e-4, betas=(0.5, 0.999)
-        ),
+        optimizer: OptimizerCallable = lambda parameters: CalmAdam(parameters, lr=2e-4),
+        critic_optimizer: OptimizerCallable = lambda parameters: CalmAdam(parameters, lr=2e-4),
         scheduler: SchedulerCallable | None = None,
         initializer: InitializerCallable | None = None,
         pictures: bool = True,

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.parametrizations import spectral_norm as normalise_spectrum
 
 from dlarch.nn import Activation, default_initializer, dense_stack, initialize
+from dlarch.optim import CalmAdam
 from dlarch.registry import register_model
 from dlarch.tasks import (
     Adversarial,
@@ -82,12 +83,8 @@ class GAN(Adversarial):
         critic_steps: int = 1,
         ema: float = 0.0,
         judge: str | None = None,
-        optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=2e-4, betas=(0.5, 0.999)
-        ),
-        critic_optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=2e-4, betas=(0.5, 0.999)
-        ),
+        optimizer: OptimizerCallable = lambda parameters: CalmAdam(parameters, lr=2e-4),
+        critic_optimizer: OptimizerCallable = lambda parameters: CalmAdam(parameters, lr=2e-4),
         scheduler: SchedulerCallable | None = None,
         initializer: InitializerCallable | None = None,
         pictures: bool = True,

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 
 from dlarch.errors import OptionError
 from dlarch.models.gans.dcgan import convolutional_critic, convolutional_generator
 from dlarch.models.gans.gan import dense_critic, dense_generator
 from dlarch.nn import Activation
+from dlarch.optim import CalmAdam
 from dlarch.registry import register_model
 from dlarch.tasks import (
     Adversarial,
@@ -89,11 +90,11 @@ class WGANGP(Adversarial):
         critic_steps: int = 5,
         ema: float = 0.0,
         judge: str | None = None,
-        optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=1e-4, betas=(0.0, 0.9)
+        optimizer: OptimizerCallable = lambda parameters: CalmAdam(
+            parameters, lr=1e-4, beta1=0.0, beta2=0.9
         ),
-        critic_optimizer: OptimizerCallable = lambda parameters: optim.Adam(
-            parameters, lr=1e-4, betas=(0.0, 0.9)
+        critic_optimizer: OptimizerCallable = lambda parameters: CalmAdam(
+            parameters, lr=1e-4, beta1=0.0, beta2=0.9
         ),
         scheduler: SchedulerCallable | None = None,
         initializer: InitializerCallable | None = None,
