@@ -7,6 +7,9 @@ from torch import nn
 import dlarch
 from dlarch.errors import OptionError
 from dlarch.models.gans.dcgan import DCGAN, halvings
+from dlarch.optim import CalmAdam
+
+OPTIMIZERS = ("optimizer", "critic_optimizer")
 
 
 @pytest.mark.parametrize(
@@ -77,10 +80,13 @@ def test_figures_in_the_middle_are_learnt(trainer_of):
             return 1
 
     torch.manual_seed(1)
-    model = dlarch.create_model("dcgan", image_shape=(1, 16, 16), width=4, noise_size=4, ema=0.9)
+    quick = {name: lambda parameters: CalmAdam(parameters, lr=2e-3) for name in OPTIMIZERS}
+    model = dlarch.create_model(
+        "dcgan", image_shape=(1, 16, 16), width=4, noise_size=4, ema=0.9, **quick
+    )
     trainer_of(max_epochs=150, limit_val_batches=0).fit(model, Once())
     with torch.no_grad():
         made = model.eval()(torch.randn(16, 4)).mean(0)[0]
     inside = made[5:11, 5:11].mean().item()
     outside = torch.cat((made[:3].flatten(), made[13:].flatten())).mean().item()
-    assert inside > outside + 0.1  # equal before, in 150 turns 0.14 apart
+    assert inside > outside + 0.5  # equal before

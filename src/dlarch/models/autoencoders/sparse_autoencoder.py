@@ -127,9 +127,13 @@ class SparseAutoencoder(Autoencoder):
         return keep_largest(code, self.kept()) if self.hparams.sparsity == "top_k" else code
 
     def kept(self) -> int:
-        """Units that an image keeps now: all at the first step of training, then fewer, then k."""
+        """Units that an image keeps now: all at the first step of training, then fewer, then k.
+
+        As a part of another network, which is trained in its place, it keeps k.
+        """
         size, k, steps = self.hparams.code_size, self.hparams.k, self.hparams.k_steps
-        begins = self.training and self._trainer is not None and steps > 0
+        trainer = self._trainer if self.training and steps > 0 else None
+        begins = trainer is not None and trainer.lightning_module is self
         left = max(0.0, 1 - self.trainer.global_step / steps) if begins else 0.0
         return int(k + round((size - k) * left))
 
