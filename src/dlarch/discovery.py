@@ -88,8 +88,29 @@ def decorated_classes(path: Path, module: str, decorator: str) -> list[Declarati
     text = path.read_bytes()
     if f"@{decorator}".encode() not in text:  # parsing is what costs time
         return []
-    declared = [_declaration(node, module, decorator) for node in _classes(ast.parse(text, path))]
+    head = _head(text.decode("utf-8"), decorator)
+    try:
+        tree = ast.parse(head, path)
+    except SyntaxError:  # methods that a docstring shows are none
+        tree = ast.parse(text, path)
+    declared = [_declaration(node, module, decorator) for node in _classes(tree)]
     return [declaration for declaration in declared if declaration.name is not None]
+
+
+def _head(text: str, decorator: str) -> str:
+    """What a file says of its classes before their first methods.
+
+    Lines that are left out are empty, so that those that stay have their numbers.
+    """
+    lines, kept = text.splitlines(), False
+    for place, line in enumerate(lines):
+        if line.startswith((f"@{decorator}", "class ")):
+            kept = True
+        elif line.startswith(("    def ", "    @", "    async def ")):
+            kept = False
+        if not kept:
+            lines[place] = ""
+    return "\n".join(lines)
 
 
 def declared_class(module: str, qualname: str, decorator: str, hops: int = 8) -> Declaration:
