@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from typing_extensions import override
 
 from dlarch.callbacks.features import small_squares
 from dlarch.callbacks.figures import FAINT, figure_pixels
-from dlarch.callbacks.projector import write_points
+from dlarch.callbacks.projector import principal, write_points
 from dlarch.callbacks.protocols import shows, tensorboard_writers
 
 MOST_COLOURS = 20
@@ -48,11 +47,7 @@ class OffersCodes(Protocol):
 
 def code_map(codes: Tensor, classes: Sequence[str]) -> Figure:
     """Draw codes (N, D) in the plane, coloured by class; of many numbers two components."""
-    table = codes.float().cpu()
-    if table.shape[1] > 2:
-        centred = table - table.mean(0)
-        table = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:2].T
-    points = table.numpy()
+    points = principal(codes.float().cpu(), 2).numpy()
     figure = Figure(figsize=(5.2, 4.4), dpi=80, layout="constrained")
     axes = figure.add_subplot()
     names = sorted(set(classes))

@@ -24,16 +24,16 @@ def write_points(
         labels: metadata, metadata_header and label_img of `SummaryWriter.add_embedding`.
     """
     # float64, which has no tail of digits after rounding
-    rounded = principal(points.float().cpu()).double().round(decimals=4)
+    rounded = principal(points.float().cpu(), MOST_DIMENSIONS).double().round(decimals=4)
     for writer in writers:
         writer.add_embedding(rounded, global_step=step, tag=tag, **labels)
 
 
-def principal(points: Tensor) -> Tensor:
-    """Points (B, D) as they are, or their `MOST_DIMENSIONS` principal components."""
-    if points.shape[1] <= MOST_DIMENSIONS:
+def principal(points: Tensor, most: int) -> Tensor:
+    """Points (B, D) as they are, or of more than `most` dimensions so many principal components."""
+    if points.shape[1] <= most:
         return points
     centred = points - points.mean(0)
     left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
-    components: Tensor = (left * sizes)[:, :MOST_DIMENSIONS]
+    components: Tensor = (left * sizes)[:, :most]
     return components

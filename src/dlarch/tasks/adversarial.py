@@ -23,7 +23,7 @@ from dlarch.tasks.alternating import Alternating
 from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerCallable
 from dlarch.tasks.image_autoencoder import as_bytes
 from dlarch.tasks.judge import Judge
-from dlarch.tasks.latent import noise_of
+from dlarch.tasks.latent import generator_of, noise_of
 from dlarch.tasks.made import (
     ClassifierFrechet,
     HighQuality,
@@ -349,9 +349,7 @@ class Adversarial(Alternating):
             OptionError: there is no such class, or the model knows none.
         """
         check_at_least_1(n=n)
-        generator = torch.Generator()
-        generator.manual_seed(seed) if seed is not None else generator.seed()
-        noise = torch.randn((n, self.noise_size), generator=generator).to(self.device)
+        noise = torch.randn((n, self.noise_size), generator=generator_of(seed)).to(self.device)
         label = self._labels(n, condition)
         made = self.evaluated(lambda: self(noise, label))
         if self.makes_images:

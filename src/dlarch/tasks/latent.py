@@ -41,6 +41,13 @@ def noise_of(places: Iterable[int], *shape: int) -> Tensor:
     return torch.stack(rows)
 
 
+def generator_of(seed: int | None) -> torch.Generator:
+    """Draws that a seed repeats, or others each time."""
+    generator = torch.Generator()
+    generator.manual_seed(seed) if seed is not None else generator.seed()
+    return generator
+
+
 def walked(codes: Tensor, steps: int) -> Tensor:
     r"""Codes (N * steps, D) on the way through standard normal ones (N, D), back to the first.
 

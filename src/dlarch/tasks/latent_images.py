@@ -27,7 +27,7 @@ from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerC
 from dlarch.tasks.disentanglement import MutualInformationGap
 from dlarch.tasks.examples import training_batches
 from dlarch.tasks.image_autoencoder import SHOWN, ImageAutoencoder, as_bytes, lines
-from dlarch.tasks.latent import Bound, Posterior, noise_of, walked
+from dlarch.tasks.latent import Bound, Posterior, generator_of, noise_of, walked
 from dlarch.tasks.metrics import ActiveUnits, Ratio
 
 SMALLEST = 1e-3
@@ -287,7 +287,7 @@ class LatentImages(ImageAutoencoder):
             DataError: there is no such class.
         """
         check_at_least_1(n=n)
-        generator = _generator(seed)
+        generator = generator_of(seed)
         codes = torch.randn((n, self.code_size), generator=generator)
         return self._pixels(codes, self._labels(n, condition, generator))
 
@@ -316,7 +316,7 @@ class LatentImages(ImageAutoencoder):
             DataError: there is no such class.
         """
         check_at_least_1(stops=stops, steps=steps)
-        generator = _generator(seed)
+        generator = generator_of(seed)
         codes = walked(torch.randn((stops, self.code_size), generator=generator), steps)
         label = self._labels(1, condition, generator)
         return self._pixels(codes, None if label is None else label.expand(len(codes)))
@@ -398,9 +398,3 @@ class LatentImages(ImageAutoencoder):
         each = None if label is None else label.expand(codes[..., 0].numel())
         drawn: Tensor = self.decode(codes.flatten(0, 1), each).unflatten(0, codes.shape[:2])
         return drawn
-
-
-def _generator(seed: int | None) -> torch.Generator:
-    generator = torch.Generator()
-    generator.manual_seed(seed) if seed is not None else generator.seed()
-    return generator
