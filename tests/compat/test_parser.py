@@ -18,6 +18,7 @@ from dlarch.compat.parser import (
     install_names,
     option_name,
     prefer_torch_optim,
+    prefer_whole_numbers,
     renamed,
     sentence,
 )
@@ -199,6 +200,21 @@ def test_a_bare_name_of_an_optimizer_means_that_of_torch(monkeypatch):
     assert parsed.one.class_path == parsed.made.class_path == "torch.optim.Adam"
     parsed = parser.parse_args(["--made=dlarch.optim.Adam"])
     assert parsed.made.class_path == "dlarch.optim.Adam"
+
+
+def test_a_whole_number_stays_one_whatever_the_order_of_a_union(monkeypatch):
+    name = "sort_subtypes_for_union"
+    monkeypatch.setattr(_typehints, name, getattr(_typehints, name))
+    prefer_whole_numbers()
+    prefer_whole_numbers()
+    parser = Parser()
+    parser.add_argument("--amount", type=float | int | None)
+    parser.add_argument("--amounts", type=list[float | int])
+    for word, value in (("1", 1), ("1.0", 1.0), ("0.5", 0.5), ("null", None)):
+        found = parser.parse_args([f"--amount={word}"]).amount
+        assert (found, type(found)) == (value, type(value))
+    amounts = parser.parse_args(["--amounts=[2, 2.5]"]).amounts
+    assert [type(amount) for amount in amounts] == [int, float]
 
 
 def test_lightning_cli_still_has_what_is_overridden():

@@ -26,6 +26,7 @@ from dlarch.compat.parser import (
     forget_defaults_of_replaced_classes,
     install_names,
     prefer_torch_optim,
+    prefer_whole_numbers,
     sentence,
 )
 from dlarch.errors import CheckpointError, MismatchError, OptionError, UserError
@@ -54,6 +55,7 @@ def run(argv: list[str]) -> int:
     _silence()
     install_names(class_path, registry_name)
     prefer_torch_optim()
+    prefer_whole_numbers()
     forget_defaults_of_replaced_classes()
     CommandLine(Words(argv))
     return 0

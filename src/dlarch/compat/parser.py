@@ -118,6 +118,27 @@ def forget_defaults_of_replaced_classes() -> None:
     _typehints.discard_init_args_on_class_path_change = discard_defaults_too
 
 
+def prefer_whole_numbers() -> None:
+    """Let the 1 of `--trainer.limit_train_batches 1` mean one batch, never 1.0, which is all.
+
+    `typing` keeps the first of two unions that differ in order only: what has been imported before
+    Lightning decides whether its `int | float` reads 1 as a whole number.
+    """
+    order = _typehints.sort_subtypes_for_union
+    if hasattr(order, "__wrapped__"):  # done before
+        return
+
+    @wraps(order)
+    def order_int_before_float(*args: Any, **options: Any) -> list[Any]:
+        kinds = list(order(*args, **options))
+        if int in kinds and float in kinds[: kinds.index(int)]:
+            kinds.remove(int)
+            kinds.insert(kinds.index(float), int)
+        return kinds
+
+    _typehints.sort_subtypes_for_union = order_int_before_float
+
+
 def renamed(values: Any, rename: Callable[[str, str], str]) -> Any:
     """A configuration with the classes of its `model` and `data` renamed."""
     if not isinstance(values, dict):
