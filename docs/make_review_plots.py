@@ -63,9 +63,15 @@ def scored(folder: Path) -> dict[str, str]:
         "certain": certain.mean(),
         "certain_accuracy": right[certain].mean(),
     }
+    print(name_of(folder))
     show_mistakes(model, data, truth, np.where(right, 0.0, certainty))
-    run = {"setting": str(model.registry_name), "seed": str(asked["seed_everything"])}
+    run = {"setting": name_of(folder), "seed": str(asked["seed_everything"])}
     return run | {"state": "finished"} | {name: f"{value:.4f}" for name, value in figures.items()}
+
+
+def name_of(folder: Path) -> str:
+    """A run's, which is its recipe's unless `--name` was given; all are of IMDB."""
+    return folder.resolve().parent.name.replace("_imdb", "")
 
 
 def imdb(**options: Any) -> Any:
@@ -97,9 +103,10 @@ def show_mistakes(model: Any, data: Any, truth: np.ndarray, badness: np.ndarray)
     """Print how the reviews end on which a model is most certainly wrong."""
     worst = np.argsort(-badness, kind="stable")[:SHOWN]
     for row, tokens in zip(worst, data.dataset("test")[worst].tokens, strict=True):
-        text = model.processor.decode(tokens[tokens != PAD]).split()
-        kind, end = model.processor.class_names[truth[row]], " ".join(text[-WORDS:])
-        print(f"{model.registry_name}: {kind}, not so at {badness[row]:.3f}: ... {end}")
+        (text,) = model.processor.decode(tokens[None])
+        words = text.split()
+        kind, end = model.processor.class_names[truth[row]], " ".join(words[-WORDS:])
+        print(f"  {kind}, not so at {badness[row]:.3f}: ... {end}")
 
 
 def draw(lines: list[dict[str, str]]) -> None:

@@ -148,7 +148,7 @@ def halves(names: list[tuple[str, str]], folder: Path) -> tuple[Path, Path]:
     [
         ("first_names", "gender", 500, 0.7),
         ("last_names", "locale", 100, 0.3),
-        ("names/surnames18/surnames18.csv", "language", 100, 0.3),
+        ("names/surnames18/surnames18.csv", "language", 100, 0.25),
     ],
 )
 def test_names_are_of_the_class_that_was_asked_for(
