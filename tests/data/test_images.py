@@ -136,6 +136,39 @@ def test_with_no_validation_all_images_are_trained_on(folder):
     assert len(validation.label) == 12
 
 
+def test_pooled_images_are_those_of_all_splits_for_training_and_for_the_test(folder):
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+    for name in COLOURS:
+        (folder / "test" / name).mkdir()
+        (folder / name).rename(folder / "train" / name)
+        where = folder / "train" / name / "00.png"
+        where.rename(folder / "test" / name / "00.png")
+    data = ready("image_folder", source=str(folder), validation_size=0, pooled=True)
+    train, test = everything(data, "train"), everything(data, "test")
+    assert len(train.label) == len(test.label) == 120
+    assert train.label.bincount().tolist() == [40, 40, 40]
+    assert torch.equal(train.image[train.example.argsort()], test.image)
+    apart = ready("image_folder", source=str(folder), validation_size=0)
+    assert len(everything(apart, "test").label) == 3
+    assert (
+        len(everything(ready("image_folder", source=str(folder), pooled=True), "train").label)
+        == 108
+    )
+
+
+def test_pooled_images_keep_what_is_known_of_them():
+    data = ready("shapes", size=60, pooled=True, validation_size=0)
+    apart = ready("shapes", size=60)
+    splits = ("train", "validation", "test")
+    parts = [everything(apart, split) for split in splits]
+    test = everything(data, "test")
+    assert len(test.label) == sum(len(part.label) for part in parts)
+    assert sorted(map(tuple, test.factors.tolist())) == sorted(
+        tuple(row) for part in parts for row in part.factors.tolist()
+    )
+
+
 def test_train_size_takes_some_of_the_images():
     data = ready("digits", train_size=50)
     assert len(everything(data, "train").label) == 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,33 @@ class HubImages(ImageSource):
                     f"whose labels are 0 to {len(self._classes) - 1}: correct it."
                 )
             yield opened(record[image], where), number
+
+
+class PooledImages(ImageSource):
+    """The images of all splits of a source, one split after the other, as one."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+        self.content = {**source.content, "pooled": True}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Those of the source."""
+        return self.source.class_names
+
+    @property
+    def splits(self) -> list[str]:
+        """Train alone."""
+        return ["train"]
+
+    def read(self, split: str) -> Iterator[LabelledImage]:  # noqa: ARG002
+        """All images with their labels."""
+        return chain.from_iterable(map(self.source.read, self.source.splits))
+
+    def known(self, split: str) -> dict[str, NDArray[Any]]:  # noqa: ARG002
+        """What else is known of all images."""
+        parts = [self.source.known(split) for split in self.source.splits]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def opened(stored: dict[str, Any] | None, where: str) -> Image.Image:

@@ -21,7 +21,7 @@ from dlarch.data.base import CachedData
 from dlarch.data.binarize import Targets, binarized
 from dlarch.data.cache import FINGERPRINT, cache_key, cached
 from dlarch.data.classes import check_classes, chosen_classes
-from dlarch.data.image_sources import ImageSource, LabelledImage, open_images
+from dlarch.data.image_sources import ImageSource, LabelledImage, PooledImages, open_images
 from dlarch.data.loading import bucketed_plan, evaluation_plan
 from dlarch.data.pixels import PixelDataset, as_stored, known_file, labels_file, pixels_file
 from dlarch.data.splits import SPLITS, Rows, carved, picked
@@ -67,6 +67,8 @@ class ImageData(CachedData):
         validation_size: images carved from train where there is no official validation split,
             before classes are left out; a tenth, at most 5,000, when not given. With 0 all images
             are trained on, and validation scores as many of them.
+        pooled: train on the images of all splits and test on all of them, as is usual where
+            nobody looks at labels.
         on_device: keep all pixels on the device.
         num_workers: processes that make batches.
         pin_memory: page-locked batches; when not given, if there is a CUDA device.
@@ -93,6 +95,7 @@ class ImageData(CachedData):
         batch_size: int = 128,
         train_size: int | None = None,
         validation_size: int | None = None,
+        pooled: bool = False,
         on_device: bool = False,
         num_workers: int = 0,
         pin_memory: bool | None = None,
@@ -111,6 +114,7 @@ class ImageData(CachedData):
         self.batch_size = batch_size
         self.train_size = train_size
         self.validation_size = validation_size
+        self.pooled = pooled
         self.on_device = on_device
         self._datasets: dict[str, PixelDataset] = {}
         self._on_device: dict[str, Tensor] = {}
@@ -167,6 +171,8 @@ class ImageData(CachedData):
 
     def _cached(self) -> Path:
         source = self.open_source()
+        if self.pooled:
+            source = PooledImages(source)
         shape = self.shape_of(source)
         if isinstance(self.processor, ImageProcessor) and shape != self.processor.image_shape:
             if self.has_shape:
@@ -189,7 +195,7 @@ class ImageData(CachedData):
             if labels_file(folder, split).exists()
         }
         count = len(stored["train"])
-        test = 0 if "test" in stored else count // 10
+        test = 0 if "test" in stored or self.pooled else count // 10
         asked = self.validation_size
         usual = min(MOST_CARVED, count // 10) if asked in (None, 0) else asked
         assert usual is not None
@@ -204,6 +210,8 @@ class ImageData(CachedData):
             rows["train"] = np.union1d(rows["train"], rows["validation"])
         parts = {split: stored["train"].but(rows=rows[split]) for split in SPLITS}
         parts |= {split: stored[split] for split in stored if split != "train"}
+        if self.pooled:
+            parts["test"] = stored["train"]
         if labels is not None:
             # After carving: what validates here trains no model of other classes.
             parts = {split: part.of_known_classes() for split, part in parts.items()}
