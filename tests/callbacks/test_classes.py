@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from matplotlib.colors import to_rgb
 
 from dlarch.callbacks.classes import confusion_figure, mistakes_figure
@@ -28,8 +29,12 @@ def test_mistakes_show_image_prediction_and_truth():
     grey = np.full((4, 4, 1), 100, np.uint8)
     colour = np.full((4, 4, 3), (255, 0, 0), np.uint8)
     figure = mistakes_figure([Mistake(grey, "1", "7", 0.991), Mistake(colour, "cat", "dog", 0.5)])
-    first, second = figure.axes
-    assert first.get_title() == "7 99%\nnot 1"
-    assert second.get_title() == "dog 50%\nnot cat"
-    assert (second.images[0].get_array()[0, 0] == 255 * np.array(to_rgb("red"))).all()
-    assert first.images[0].get_clim() == (0, 255)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["7 99%\nnot 1", "dog 50%\nnot cat"]
+    first, second = axes.images
+    assert (second.get_array()[0, 0] == 255 * np.array(to_rgb("red"))).all()
+    assert first.get_clim() == (0, 255)
+    for image, text in zip(axes.images, axes.texts, strict=True):  # each under its words
+        left, right, bottom, top = image.get_extent()
+        assert (left + right) / 2 == pytest.approx(text.get_position()[0])
+        assert text.get_position()[1] < top < bottom

@@ -39,10 +39,15 @@ def confusion_figure(counts: NDArray[np.int64], names: Sequence[str]) -> Figure:
     """
     size = len(counts)
     cell = 0.5 if size <= 12 else 0.3
-    label = 0.09 * max(map(len, names))
-    side = cell * size + label + 0.9
-    figure = Figure(figsize=(side, side), dpi=80, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
+    label = 0.09 * max(map(len, names))  # inches, as all here
+    upright = label > cell
+    left, bottom = label + 0.35, (label if upright else 0.15) + 0.35
+    width, height = left + cell * size + 0.1, bottom + cell * size + 0.3
+    figure = Figure(figsize=(width, height), dpi=80, facecolor="white")
+    # A layout engine would take longer than all the rest.
+    axes = figure.add_axes(
+        (left / width, bottom / height, cell * size / width, cell * size / height)
+    )
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     for row, column in np.argwhere(counts > 0):
@@ -50,7 +55,7 @@ def confusion_figure(counts: NDArray[np.int64], names: Sequence[str]) -> Figure:
             column, row, f"{counts[row, column]}", ha="center", va="center",
             fontsize=8 if size <= 12 else 5, color="white" if shares[row, column] > 0.5 else INK,
         )  # fmt: skip
-    axes.set_xticks(range(size), names, fontsize=8, rotation=90 if label > cell else 0)
+    axes.set_xticks(range(size), names, fontsize=8, rotation=90 if upright else 0)
     axes.set_yticks(range(size), names, fontsize=8)
     axes.tick_params(length=0, labelcolor=INK)
     axes.set_xlabel("predicted", fontsize=9, color=FAINT)
@@ -65,20 +70,28 @@ def mistakes_figure(mistakes: Sequence[Mistake]) -> Figure:
     """Draw images that were taken for another class, the surest mistake first."""
     columns = min(len(mistakes), 8)
     rows = math.ceil(len(mistakes) / columns)
-    figure = Figure(
-        figsize=(1.1 * columns, 1.45 * rows), dpi=100, facecolor="white", layout="constrained"
-    )
+    figure = Figure(figsize=(1.1 * columns, 1.45 * rows), dpi=100, facecolor="white")
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))  # one for all: many take long to lay out
     for index, mistake in enumerate(mistakes):
-        axes = figure.add_subplot(rows, columns, index + 1)
+        row, column = divmod(index, columns)
+        left, top = 1.1 * column, 1.45 * row  # inches
         pixels = mistake.pixels
+        height, width, channels = pixels.shape
+        side = 1.0 / max(height, width)
         axes.imshow(
-            pixels[..., 0] if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=255
-        )
-        axes.set_axis_off()
-        axes.set_title(
-            f"{mistake.predicted} {mistake.probability:.0%}\nnot {mistake.label}",
-            fontsize=7, color=INK,
+            pixels[..., 0] if channels == 1 else pixels, cmap="gray", vmin=0, vmax=255,
+            extent=(
+                left + 0.55 - side * width / 2, left + 0.55 + side * width / 2,
+                top + 0.9 + side * height / 2, top + 0.9 - side * height / 2,
+            ),
         )  # fmt: skip
+        axes.text(
+            left + 0.55, top + 0.04,
+            f"{mistake.predicted} {mistake.probability:.0%}\nnot {mistake.label}",
+            ha="center", va="top", fontsize=7, color=INK,
+        )  # fmt: skip
+    axes.set(xlim=(0, 1.1 * columns), ylim=(1.45 * rows, 0), aspect="auto")
+    axes.set_axis_off()
     return figure
 
 
