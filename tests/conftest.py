@@ -43,6 +43,12 @@ def logger_as_it_was() -> Iterator[None]:
     logger.handlers[:] = handlers
 
 
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of data for tests that are not about the cache: digits take a second to decode."""
+    return tmp_path_factory.mktemp("dlarch-cache")
+
+
 def install_plugin(
     target: Path, models: dict[str, str] | None = None, data: dict[str, str] | None = None
 ) -> Path:

@@ -16,8 +16,8 @@ from dlarch.spec import UNK
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def data(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     found = create_data("labelled_text", tokens="words", min_frequency=1, train_size=300)
     found.prepare_data()
     found.setup()
@@ -66,8 +66,8 @@ def test_mean_vectors_leave_out_unknown_words_and_are_never_nan(data, tmp_path):
         text_features(data, "tdidf")
 
 
-def test_characters_are_runs_with_the_ends_marked(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def test_characters_are_runs_with_the_ends_marked(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     names = create_data("names", locales=["fi_FI"], label="gender")
     names.prepare_data()
     names.setup()

@@ -15,10 +15,10 @@ from dlarch.errors import OptionError
 
 
 @pytest.fixture
-def fit(tmp_path, monkeypatch):
+def fit(tmp_path, session_cache, monkeypatch):
     """Train a small network on digits; returns its result."""
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
     def run(count=3, rate=1.0, **options):
         torch.manual_seed(0)

@@ -16,9 +16,9 @@ QUIET = {
 
 
 @pytest.fixture
-def fit(tmp_path, monkeypatch):
+def fit(tmp_path, session_cache, monkeypatch):
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
     def run(*callbacks):
         data = dlarch.create_data("digits", batch_size=10, train_size=60)
@@ -56,9 +56,9 @@ def test_on_a_cpu_nothing_is_compiled_unless_asked_for(fit, caplog):
     assert "it runs on a CPU" in caplog.text
 
 
-def test_translators_are_refused(tmp_path, monkeypatch):
+def test_translators_are_refused(tmp_path, session_cache, monkeypatch):
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     data = dlarch.create_data("translation", source="copy", train_size=20)
     model = dlarch.create_model("seq2seq", data, hidden_size=4, embedding_size=4)
     with pytest.raises(OptionError, match="not for translators: leave it out"):

@@ -19,9 +19,9 @@ QUIET = {
 
 
 @pytest.fixture
-def fit(tmp_path, monkeypatch):
+def fit(tmp_path, session_cache, monkeypatch):
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
     def run(*callbacks, **options):
         data = dlarch.create_data("digits", batch_size=10, train_size=50)

@@ -25,8 +25,8 @@ from dlarch.nn import Constant, OneHotLoss
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def _cache(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
 
 def sgd(rate, **options):

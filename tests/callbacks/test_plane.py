@@ -11,8 +11,8 @@ from dlarch.callbacks.plane import COLOURS, surface
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def _cache(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
 
 class Threshold(nn.Module):

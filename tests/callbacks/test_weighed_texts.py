@@ -66,11 +66,11 @@ def test_weights_and_pieces_must_be_as_many():
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
+def fitted(tmp_path_factory, session_cache):
     folder = tmp_path_factory.mktemp("weighed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DLARCH_RUNS", str(folder / "runs"))
-        patch.setenv("DLARCH_CACHE", str(folder / "cache"))
+        patch.setenv("DLARCH_CACHE", str(session_cache))
         data = dlarch.create_data("labelled_text", train_size=64)
         model = dlarch.create_model("lstm_attention", data, hidden_size=8)
         options = {"enable_progress_bar": False, "accelerator": "cpu", "limit_test_batches": 1}
@@ -115,8 +115,8 @@ def test_weights_of_raw_texts_are_those_of_the_network(fitted):
 @pytest.mark.parametrize(
     ("keep", "wanted"), [("first", "one "), ("last", "hree"), ("both", "onee")]
 )
-def test_pieces_are_cut_as_the_ids_are(keep, wanted, tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path))
+def test_pieces_are_cut_as_the_ids_are(keep, wanted, session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     data = dlarch.create_data("labelled_text", max_length=4, keep=keep, train_size=50)
     data.prepare_data()
     data.setup()

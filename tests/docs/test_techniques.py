@@ -33,9 +33,9 @@ class Built(BaseException):
 
 
 @pytest.fixture
-def build(tmp_path, monkeypatch):
+def build(tmp_path, session_cache, monkeypatch):
     """The model that a line makes, attached to its Trainer."""
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
     start = MLP.on_fit_start
@@ -226,8 +226,10 @@ def test_every_illness_can_be_had():
 
 
 @pytest.mark.parametrize("illness", ILL)
-def test_an_ill_network_is_told_so_on_the_command_line(illness, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def test_an_ill_network_is_told_so_on_the_command_line(
+    illness, tmp_path, session_cache, monkeypatch, capsys
+):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)
     words = "fit --config mlp --trainer.log_every_n_steps 5 --trainer.accelerator cpu"

@@ -47,8 +47,8 @@ def make_trainer(tmp_path) -> Callable[..., L.Trainer]:
 
 
 @pytest.fixture
-def make_data(tmp_path_factory, monkeypatch) -> Callable[..., Any]:
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path_factory.getbasetemp() / "dlarch-cache"))
+def make_data(session_cache, monkeypatch) -> Callable[..., Any]:
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
     def make(**options: Any) -> Any:
         defaults = {"source": "copy", "train_size": 64, "batch_size": 16}

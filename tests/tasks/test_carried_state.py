@@ -16,9 +16,9 @@ CELLS = pytest.mark.parametrize("cell", ["gru", "lstm"])
 
 
 @pytest.fixture
-def corpus(tmp_path, monkeypatch):
+def corpus(tmp_path, session_cache, monkeypatch):
     """Data modules of one text of about 3,000 letters."""
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
     words = random.Random(0).choices(["abc", "bad", "cab", "dab", "add"], k=800)
     (tmp_path / "text.txt").write_text(" ".join(words))

@@ -9,8 +9,8 @@ from dlarch.tasks import training_batches
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def own_folders(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
 
 class Read(L.Callback):

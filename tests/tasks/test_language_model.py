@@ -32,8 +32,10 @@ def by_hand(model, text, label):
     return [float(steps[place, token]) for place, token in enumerate([*ids, EOS])]
 
 
-def test_loss_and_perplexity_are_of_all_real_tokens(model, make_trainer, tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path))
+def test_loss_and_perplexity_are_of_all_real_tokens(
+    model, make_trainer, tmp_path, session_cache, monkeypatch
+):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     file = tmp_path / "words.csv"
     letters = "abcde"
     words = [a + b * n for a in letters for b in letters for n in range(5)]

@@ -14,8 +14,8 @@ from dlarch.nn import OneHotLoss
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def cache(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     torch.manual_seed(0)
 
 

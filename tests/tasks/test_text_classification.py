@@ -21,8 +21,8 @@ def test_macro_recall_is_that_of_scikit_learn():
 
 
 @pytest.fixture
-def model(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path))
+def model(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     data = create_data("labelled_text", train_size=50)
     data.prepare_data()
     data.setup()

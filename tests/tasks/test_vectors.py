@@ -39,8 +39,8 @@ class MeanOfVectors(TextClassifier):
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def data(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     found = create_data("labelled_text", tokens="words", train_size=100, min_frequency=1)
     found.prepare_data()
     found.setup()

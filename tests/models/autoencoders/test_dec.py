@@ -25,8 +25,8 @@ QUIET = {
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def own_folders(tmp_path, session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("DLARCH_RUN_FOLDER", "")
     monkeypatch.delenv("DLARCH_RUN_FOLDER")

@@ -31,9 +31,9 @@ def exact(parameters):
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
+def own_folders(tmp_path, session_cache, monkeypatch):
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
 
 def trained(rows, labels, epochs, **options):

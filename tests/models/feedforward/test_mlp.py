@@ -155,8 +155,8 @@ def test_no_hidden_layer_is_a_linear_model():
     torch.testing.assert_close(model(inputs), wanted)
 
 
-def test_impossible_options_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path))
+def test_impossible_options_are_refused(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     with pytest.raises(OptionError, match="l1_ratio must be 0 to 1"):
         MLP(l1_ratio=2.0)
     with pytest.raises(MismatchError, match=r"'mlp' takes batches of type ImageBatch or TableB"):

@@ -28,9 +28,9 @@ from dlarch.models.feedforward.rbf_network import (
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
+def own_folders(tmp_path, session_cache, monkeypatch):
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
 
 
 def still(parameters):

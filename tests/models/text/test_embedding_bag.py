@@ -83,8 +83,8 @@ def fit(tmp_path):
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def data(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     found = create_data(
         "labelled_text", tokens="words", label_column="parity", train_size=400, batch_size=50
     )

@@ -144,9 +144,9 @@ def test_what_blocks_add_begins_small():
     assert not block.network[0].bias.any()
 
 
-def test_names_are_texts_for_it_too(tmp_path, monkeypatch):
+def test_names_are_texts_for_it_too(session_cache, monkeypatch):
     """It does not know their classes."""
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     data = create_data("names", locales=["fi_FI"], batch_size=8)
     data.prepare_data()
     data.setup("fit")

@@ -17,8 +17,8 @@ INPUTS = ["bag", "tfidf", "mean", "tfidf_mean"]
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def data(session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     found = create_data("labelled_text", tokens="words", train_size=300, batch_size=50)
     found.prepare_data()
     found.setup()

@@ -33,8 +33,8 @@ QUIET = {
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLARCH_CACHE", str(tmp_path / "cache"))
+def own_folders(tmp_path, session_cache, monkeypatch):
+    monkeypatch.setenv("DLARCH_CACHE", str(session_cache))
     monkeypatch.setenv("DLARCH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     for name in ("DLARCH_DATA", "DLARCH_RUN_FOLDER"):
