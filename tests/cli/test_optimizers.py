@@ -75,6 +75,25 @@ def test_training_with_ours_can_be_resumed_exactly(cli, here, name):
     assert content(straight) == content(halfway)
 
 
+def test_each_of_two_optimizers_can_be_given_another_rate_on_the_way(cli, here):
+    run = cli(
+        "fit --config gan --data.size 400 --model.scheduler null --trainer.max_steps 4"
+        " --trainer.enable_progress_bar false --test_after_fit false"
+    ).run
+    before = rates(run)
+    assert before[0] == before[1] != 0.25
+    resume = f"fit --ckpt_path {run.folder} --test_after_fit false --trainer.max_steps"
+    assert cli(f"{resume} 6 --model.critic_optimizer.lr 0.25").code == 0
+    assert rates(run) == [before[0], 0.25]
+    assert cli(f"{resume} 8 --model.optimizer.lr 0.125").code == 0
+    assert rates(run) == [0.125, 0.25]
+
+
+def rates(run: Run) -> list[float]:
+    states = torch.load(run.last, weights_only=True)["optimizer_states"]
+    return [state["param_groups"][0]["lr"] for state in states]
+
+
 def content(run: Run) -> list[bytes]:
     """Weights and what the optimizer remembers at the end."""
     checkpoint = torch.load(run.last, weights_only=True)

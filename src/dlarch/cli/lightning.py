@@ -210,10 +210,10 @@ class CommandLine(LightningCLI):
                     f"{name} is {ours} here and {theirs} in the checkpoint, whose schedule goes "
                     "on: resume with the same, or train anew without --ckpt_path."
                 )
-        if hasattr(self.model, "optimizer_overrides"):
-            self.model.optimizer_overrides = tuple(
-                name.rpartition(".")[2] for name in changed if name.startswith("model.optimizer.")
-            )
+        for argument in getattr(self.model, "optimizer_arguments", ()):
+            self.model.optimizer_overrides[argument] = [
+                name.rpartition(".")[2] for name in changed if name.startswith(f"model.{argument}.")
+            ]
 
     def _asked(self) -> dict[str, Any]:
         """The configuration, as it is written into the run folder."""

@@ -37,6 +37,8 @@ class Alternating(Task):
         pictures: add the task's pictures to the loggers.
     """
 
+    optimizer_arguments = ("optimizer", "critic_optimizer")
+
     generator: nn.Module
     critic: nn.Module
 
@@ -107,8 +109,6 @@ class Alternating(Task):
         trainer: Any = self.trainer
         trainer.gradient_clip_val = self._clipping
         super().on_fit_start()
-        # Settings on the command line are those of --model.optimizer, which is the generator's.
-        self._asked = [self._asked[0], [{} for _ in self._asked[1]]]
         if any(isinstance(each, LBFGS) for each in trainer.optimizers):
             raise OptionError("LBFGS cannot train two networks in turn: take another optimizer.")
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):

@@ -68,6 +68,9 @@ class Task(TrainingLoss):
     resolved_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments that `build` replaces by what they came to; of a checkpoint, these are used."""
 
+    optimizer_arguments: ClassVar[tuple[str, ...]] = ("optimizer",)
+    """Arguments that make the optimizers, in the order of these."""
+
     def __init__(
         self,
         optimizer: OptimizerCallable,
@@ -83,7 +86,8 @@ class Task(TrainingLoss):
         self.processor: Processor | None = None
         self.run_config: dict[str, Any] | None = None  # what the command line was asked for
         self.provenance: dict[str, Any] = {}  # metrics and command, for the model card
-        self.optimizer_overrides: tuple[str, ...] = ()  # settings that win over a checkpoint's
+        # Settings that win over a checkpoint's, by the argument of their optimizer.
+        self.optimizer_overrides: dict[str, list[str]] = {}
         self._metrics: dict[str, Metric] = {}
         self._resumed_optimizers: list[str] | None = None
         self._asked: optimizers.Settings = []
@@ -240,7 +244,8 @@ class Task(TrainingLoss):
         """
         optimizers.check_accumulation(self.trainer)
         optimizers.check_classes(self.trainer.optimizers, self._resumed_optimizers)
-        self._asked = optimizers.settings(self.trainer.optimizers, self.optimizer_overrides)
+        names = [self.optimizer_overrides.get(each, []) for each in self.optimizer_arguments]
+        self._asked = optimizers.settings(self.trainer.optimizers, names)
         optimizers.check_settings(self.trainer, self._asked)
         for logger in self.loggers:
             logger.log_hyperparams(self._hyperparameters())

@@ -36,11 +36,11 @@ def check_classes(optimizers: Sequence[Optimizer], before: list[str] | None) -> 
         )
 
 
-def settings(optimizers: Sequence[Optimizer], names: Iterable[str]) -> Settings:
-    """The values of some settings; to be read before a checkpoint's are restored."""
+def settings(optimizers: Sequence[Optimizer], names: Iterable[Iterable[str]]) -> Settings:
+    """The values of some settings of each; to be read before a checkpoint's are restored."""
     return [
-        [{name: group[name] for name in names if name in group} for group in optimizer.param_groups]
-        for optimizer in optimizers
+        [{name: group[name] for name in asked if name in group} for group in optimizer.param_groups]
+        for optimizer, asked in zip(optimizers, names, strict=True)
     ]
 
 
