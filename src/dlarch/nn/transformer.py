@@ -54,16 +54,24 @@ class EncoderLayer(nn.Module):
         size: of a position, E.
         heads: of the attention.
         feedforward_size: hidden units of the network.
-        dropout: share of what a sublayer adds, of the network's hidden units and of attention
-            weights, set to zero in training.
+        dropout: share of what a sublayer adds and of the network's hidden units, set to zero in
+            training.
         before: pre-norm instead of post-norm.
+        attention_dropout: share of attention weights, likewise; `dropout` when not given.
     """
 
     def __init__(
-        self, size: int, heads: int, feedforward_size: int, dropout: float, before: bool
+        self,
+        size: int,
+        heads: int,
+        feedforward_size: int,
+        dropout: float,
+        before: bool,
+        attention_dropout: float | None = None,
     ) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(size, heads, dropout)
+        of_weights = dropout if attention_dropout is None else attention_dropout
+        self.attention = MultiHeadAttention(size, heads, of_weights)
         self.around_attention = Residual(size, dropout, before)
         self.network = position_network(size, feedforward_size, dropout)
         self.around_network = Residual(size, dropout, before)
