@@ -299,3 +299,35 @@ def test_the_training_split_is_scored_with_the_tested_weights_and_as_it_is(tmp_p
     assert record["best_score"] == pytest.approx(
         min(event.value for event in events.Scalars("val/loss"))
     )
+
+
+@pytest.mark.parametrize(
+    ("hardware", "precision", "accelerator", "told"),
+    [
+        ((False, False), "bf16-mixed", "cpu", True),
+        ((False, True), "bf16-mixed", "cpu", False),
+        ((True, False), "bf16-mixed", "cpu", False),
+        ((False, False), "32-true", "cpu", False),
+        ((False, False), None, "cpu", False),
+        ((False, False), "bf16-mixed", "gpu", False),
+    ],
+)
+def test_bf16_without_hardware_for_it_is_told(
+    monkeypatch, caplog, hardware, precision, accelerator, told
+):
+    monkeypatch.setattr(training.platform, "machine", lambda: "x86_64")
+    for name, answer in zip(training.BF16_HARDWARE, hardware, strict=True):
+        monkeypatch.setattr(torch.cpu, name, lambda answer=answer: answer, raising=False)
+    options = {"accelerator": accelerator} | ({"precision": precision} if precision else {})
+    training.scoring_arguments(options)
+    assert ("--trainer.precision 32-true trains faster" in caplog.text) == told
+
+
+def test_bf16_where_nothing_is_known_of_the_hardware(monkeypatch, caplog):
+    monkeypatch.setattr(training.platform, "machine", lambda: "x86_64")
+    for name in training.BF16_HARDWARE:
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    training.scoring_arguments({"accelerator": "cpu", "precision": "bf16-mixed"})
+    monkeypatch.setattr(training.platform, "machine", lambda: "arm64")
+    training.scoring_arguments({"accelerator": "cpu", "precision": "bf16-mixed"})
+    assert not caplog.text
