@@ -33,6 +33,8 @@ MULTI30K_TOKENS = 409_233
 
 def main() -> None:
     for given in map(Path, sys.argv[1:]):
+        if not given.is_file():
+            raise SystemExit(f"There is no file {given}.")
         name = given.resolve().parent.name
         save(FOLDER / f"{name}.csv", merged(read(FOLDER / f"{name}.csv"), read(given)))
     for path in sorted(FOLDER.glob("*.csv")):
