@@ -13,7 +13,7 @@ from torch import nn
 from dlarch.errors import CheckpointError, OptionError, did_you_mean
 from dlarch.hub.remote import NETWORK_SECONDS, in_time
 
-ImageNetName = Literal["resnet18", "resnet34", "resnet50", "vgg16"]
+ImageNetName = Literal["resnet18", "resnet34", "resnet50", "vgg16", "vgg19"]
 """The networks that there are."""
 
 IMAGENET_NAMES: tuple[str, ...] = get_args(ImageNetName)
