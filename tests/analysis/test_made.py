@@ -130,6 +130,11 @@ def test_without_package_or_weights_the_fid_is_not_measured(runs, monkeypatch, t
     monkeypatch.setattr("dlarch.hub.imagenet.urlopen", no_network)
     with pytest.raises(CheckpointError, match=r"not measured: no weights.*get https://\S+\.pth"):
         judge_images(runs["vae"], fid=True)
+    place = tmp_path / "hub" / "checkpoints" / made.INCEPTION.rpartition("/")[2]
+    place.parent.mkdir(parents=True)
+    torch.save(Means(), place)  # a pickled object, which would run code
+    with pytest.raises(CheckpointError, match=r"not measured: .* holds no weights, or is damaged"):
+        judge_images(runs["vae"], fid=True)
 
 
 # ---- the data of a run

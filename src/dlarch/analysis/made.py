@@ -125,11 +125,18 @@ def _inception(network: bool | nn.Module) -> Any:
         )
     options = {"progress": False, "check_hash": True, "weights_only": True}
     try:
-        hub.cached_weights(
+        path = hub.cached_weights(
             INCEPTION,
             "Those of Inception",
             lambda: torch.hub.load_state_dict_from_url(INCEPTION, **options),
         )
     except CheckpointError as error:
         raise CheckpointError(f"The FID is not measured: no weights. {error}") from error
+    try:  # torch-fidelity would run code that came with them
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch makes of damaged files
+        raise CheckpointError(
+            f"The FID is not measured: {path} holds no weights, or is damaged: delete it, to have "
+            "it downloaded anew."
+        ) from error
     return FrechetInceptionDistance(normalize=True)
