@@ -113,6 +113,8 @@ def test_what_cannot_be_judged(runs, capsys):
         judge_images(runs["vae"])
     with pytest.raises(MismatchError, match="MLP makes no images"):
         judge_images(runs["mlp"], fid=Means())
+    assert main(["judge", str(runs["vae"]), "--fid", "--device", "moon"]) == 2
+    assert "--device moon cannot be used" in capsys.readouterr().err
     with pytest.raises(MismatchError, match=r"sorts no images|no classifier"):
         judge_images(runs["vae"], by=str(runs["gan"]))
 

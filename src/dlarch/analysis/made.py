@@ -36,6 +36,7 @@ def judge_images(
     count: int | None = None,
     split: Split = "test",
     seed: int = 0,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Compare images that a model makes with real ones, which are grey or in colours as stored.
 
@@ -47,6 +48,7 @@ def judge_images(
         count: images that are made; as many as there are real ones when not given.
         split: of the real images.
         seed: of the draws.
+        device: that computes.
 
     Returns:
         `frechet_classifier`, `judge_confidence`, `rarest_class` and `fid`, as far as asked for.
@@ -58,8 +60,8 @@ def judge_images(
     """
     if by is None and not fid:
         raise OptionError("Say who is to judge: --by RUN_OF_A_CLASSIFIER, or --fid.")
-    inception = _inception(fid) if fid else None
-    model: Any = hub.AutoModel.from_pretrained(run)
+    inception = _inception(fid).to(device) if fid else None
+    model: Any = hub.AutoModel.from_pretrained(run).to(device)
     processor = model.processor
     if not isinstance(processor, ImageProcessor) or not hasattr(model, "generate"):
         raise MismatchError(f"{type(model).__name__} makes no images: there is nothing to judge.")
@@ -68,11 +70,11 @@ def judge_images(
     made = _made_images(model, count or len(real), seed)
     found: dict[str, float] = {}
     if judge is not None:
-        found |= _judged(judge, real, made)
+        found |= _judged(judge, real, made, device)
     if inception is not None:
         for images, are_real in ((real, True), (made, False)):
             for part in images.split(AT_ONCE):
-                inception.update(part.expand(-1, 3, -1, -1), real=are_real)
+                inception.update(part.to(device).expand(-1, 3, -1, -1), real=are_real)
         found["fid"] = float(inception.compute())
     return found
 
@@ -97,11 +99,8 @@ def _made_images(model: Any, count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
-def _judged(judge: Judge, real: Tensor, made: Tensor) -> dict[str, float]:
-    true, fake = (
-        Judgement(*map(torch.cat, zip(*map(judge.see, images.split(AT_ONCE)), strict=True)))
-        for images in (real, made)
-    )
+def _judged(judge: Judge, real: Tensor, made: Tensor, device: str) -> dict[str, float]:
+    true, fake = (_seen(judge, images, device) for images in (real, made))
     frechet, rarest = ClassifierFrechet(), RarestClass(len(judge.class_names))
     frechet.update(true.features, fake.features)
     sure, classes = fake.probabilities.max(1)
@@ -111,6 +110,12 @@ def _judged(judge: Judge, real: Tensor, made: Tensor) -> dict[str, float]:
         "judge_confidence": float(sure.mean()),
         "rarest_class": float(rarest.compute()),
     }
+
+
+def _seen(judge: Judge, images: Tensor, device: str) -> Judgement:
+    parts = [judge.see(part.to(device)) for part in images.split(AT_ONCE)]
+    features, probabilities = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
+    return Judgement(features, probabilities)
 
 
 def _inception(network: bool | nn.Module) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlarch.cli.options import OptionParser, positive
+from dlarch.cli.options import OptionParser, check_device, positive
 
 
 def run(argv: list[str]) -> int:
@@ -11,9 +11,11 @@ def run(argv: list[str]) -> int:
     # The heavy libraries come late: --help must not wait for them.
     from dlarch.analysis.made import judge_images
 
+    check_device(arguments.device)
+    options = {"count": arguments.n, "split": arguments.split, "seed": arguments.seed}
     for name in arguments.runs:
         found = judge_images(
-            name, arguments.by, arguments.fid, arguments.n, arguments.split, arguments.seed
+            name, by=arguments.by, fid=arguments.fid, device=arguments.device, **options
         )
         figures = "  ".join(f"{metric} {value:.4f}" for metric, value in found.items())
         print(f"{name}  {figures}", flush=True)
@@ -33,4 +35,5 @@ def _parser() -> OptionParser:
         help="of the real images",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     return parser
