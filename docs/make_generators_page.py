@@ -38,6 +38,7 @@ from dlarch.factory import create_data_of
 from dlarch.runs import resolve_checkpoint
 from dlarch.tasks import ImageAutoencoder
 
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 TABLES = Path(__file__).parent / "experiments"
 SHOWN, SAMPLES, MAPPED = 8, 64, 1000
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -205,20 +206,46 @@ def draw_sizes(
     sizes = [size for size in SIZES if size < min(len(train), train[0].numel())]
     known = [pca_error(train, test, size) for size in sizes]
     axes.plot(sizes, known, "o-", color=RED, label="principal components", markersize=4)
-    points = sorted((each.code_size, errors[each.name], each.name) for each in made
-                    if each.draws_again and each.code_size)  # fmt: skip
-    axes.plot(*list(zip(*points, strict=True))[:2], "o", color=BLUE, label="networks", markersize=4)
-    for size, error, name in points:
-        axes.annotate(
-            name, (size, error), (4, 3), textcoords="offset points", fontsize=7, color=BLUE
-        )
+    places = [
+        (each.code_size, errors[each.name], each.name.partition(",")[0])
+        for each in made
+        if each.draws_again and each.code_size
+    ]
+    for number, size in enumerate(sorted({place[0] for place in places})):
+        side = ("left", "right")[number % 2]  # so that names do not hide each other
+        for error, names in together([place[1:] for place in places if place[0] == size]):
+            axes.plot(size, error, "o", color=BLUE, markersize=4)
+            axes.annotate(
+                names,
+                (size, error),
+                (6 if side == "left" else -6, 0),
+                textcoords="offset points",
+                fontsize=7,
+                color=BLUE,
+                ha=side,
+                va="center",
+            )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sizes, [str(size) for size in sizes])
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     label(axes, "test images", "numbers in the code", "summed squared error per image")
     legend(axes)
     save(figure, folder / "generators_sizes.png")
+
+
+def together(errors: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Errors that are nearly equal, as one with all names."""
+    groups: list[tuple[float, str]] = []
+    for error, name in sorted(errors):
+        if groups and error < 1.08 * groups[-1][0]:
+            groups[-1] = (groups[-1][0], f"{groups[-1][1]}, {name}")
+        else:
+            groups.append((error, name))
+    return groups
 
 
 def write_figures(
