@@ -128,7 +128,7 @@ def _inception(network: bool | nn.Module) -> Any:
         raise OptionError(
             "The FID is not measured: torch-fidelity is not installed: pip install 'dlarch[fid]'."
         )
-    options = {"progress": False, "check_hash": True, "weights_only": True}
+    options: dict[str, Any] = {"progress": False, "check_hash": True, "weights_only": True}
     try:
         path = hub.cached_weights(
             INCEPTION,
