@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from dlarch import registry
-from dlarch.errors import MismatchError, OptionError, UserError, did_you_mean
+from dlarch.config_files import read_mapping
+from dlarch.errors import CheckpointError, MismatchError, OptionError, UserError, did_you_mean
+from dlarch.runs import Run, resolve_checkpoint
 from dlarch.spec import lacking_facts, needs_facts
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,29 @@ def create_data(name: str, /, **init_args: Any) -> Any:
     data_class = registry.find("data", name).load()
     check_init_args(data_class, init_args)
     return data_class(**init_args)
+
+
+def create_data_of(run: str | Path, /, **init_args: Any) -> Any:
+    """Make the data module that a run was trained on.
+
+    Args:
+        run: run folder, recipe of which the newest run is meant, or checkpoint.
+        init_args: constructor arguments, in place of those of the run.
+
+    Raises:
+        CheckpointError: there is no such run, or it does not say what its data were.
+    """
+    config = Run(resolve_checkpoint(str(run)).parent.parent).config
+    if not config.is_file():
+        raise CheckpointError(
+            f"{run} does not say what it was trained on: it has no {config.name}."
+        )
+    asked = read_mapping(config, "configuration", "must be that of a run.").get("data")
+    if isinstance(asked, str):
+        asked = {"class_path": asked}
+    if not isinstance(asked, dict) or "class_path" not in asked:
+        raise CheckpointError(f"{config} names no data.")
+    return create_data(asked["class_path"], **(asked.get("init_args") or {}) | init_args)
 
 
 def create_baseline(name: str, /, **init_args: Any) -> Any:

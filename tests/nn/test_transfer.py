@@ -4,7 +4,16 @@ from torch import nn
 from torchvision.models import resnet18, vgg16
 
 from dlarch.errors import OptionError
-from dlarch.nn import cut_off, last_layer, layer_groups, layers_up_to
+from dlarch.nn import (
+    activation_layers,
+    as_constants,
+    cut_after,
+    cut_off,
+    last_layer,
+    layer_groups,
+    layers_up_to,
+    watched,
+)
 
 
 def named(network, parts):
@@ -78,3 +87,48 @@ def test_a_layer_that_is_not_there_is_refused_with_the_nearest():
     for function in (cut_off, layers_up_to):
         with pytest.raises(OptionError, match=r"no layer 'layer5'. Did you mean 'layer"):
             function(network, "layer5")
+
+
+def test_a_network_cut_after_a_layer_ends_with_it():
+    torch.manual_seed(0)
+    network, image = resnet18().eval(), torch.randn(2, 3, 64, 64)
+    x = network.maxpool(network.relu(network.bn1(network.conv1(image))))
+    wanted = network.layer2[0](network.layer1(x)).mean((2, 3))
+    cut_after(network, "layer2.0")
+    torch.testing.assert_close(network(image), wanted)
+    assert not list(network.layer2[1].parameters())
+    with pytest.raises(OptionError, match="no layer 'layer9'"):
+        cut_after(network, "layer9")
+
+
+def test_constants_are_no_parameters_and_compute_the_same():
+    torch.manual_seed(0)
+    network, image = resnet18().eval(), torch.randn(2, 3, 64, 64)
+    wanted, names = network(image), list(network.state_dict())
+    as_constants(network)
+    assert not list(network.parameters())
+    assert sorted(network.state_dict()) == sorted(names)
+    found = network(image.requires_grad_())
+    assert torch.equal(found, wanted)
+    found.sum().backward()
+    assert image.grad.ne(0).any()
+
+
+def test_layers_are_watched_the_first_time_that_they_run():
+    twice = nn.Linear(2, 2)
+    network = nn.Sequential(twice, nn.Tanh(), twice)
+    x = torch.randn(3, 2)
+    with watched({"first": twice, "bend": network[1]}) as seen:
+        network(x)
+    assert torch.equal(seen["first"].inputs, x)
+    assert torch.equal(seen["first"].outputs, twice(x))
+    assert torch.equal(seen["bend"].outputs, twice(x).tanh())
+    assert not twice._forward_hooks
+    with pytest.raises(RuntimeError), watched({"first": twice}):
+        network(torch.randn(3, 5))
+    assert not twice._forward_hooks
+
+
+def test_activations_are_found_by_their_kind():
+    network = nn.Sequential(nn.Linear(2, 2), nn.GELU(), nn.Sequential(nn.Dropout(), nn.ReLU()))
+    assert activation_layers(network) == ["1", "2.1"]

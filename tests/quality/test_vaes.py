@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dlarch
+from dlarch.analysis.made import judge_images
 
 pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
 
@@ -52,3 +53,33 @@ def test_a_dear_code_tells_factors_apart_better_than_a_vae(fit):
     plain, dear = (fit(f"{words} {beta}").metrics["test/mig"] for beta in (1, 4))
     assert dear > plain
     print(plain, dear)
+
+
+CLASSIFIER = "--model cnn --data mnist --data.train_size 10000 --model.convolutions 1"
+CLASSIFIER += " --trainer.max_epochs 3 --model.pictures false"
+
+
+@pytest.mark.long
+def test_features_of_one_network_make_images_better_in_the_eyes_of_another(fit, need_stored):
+    """Than pixels do, in as many epochs, with the same encoder and decoder."""
+    need_stored(MNIST)
+    body = fit(f"{CLASSIFIER} --model.widths [16,32] --seed_everything 1").folder
+    judge = fit(
+        f"{CLASSIFIER} --model.widths [12,24,48] --model.kernel_size 5 --seed_everything 2"
+    ).folder
+    few = "--data.train_size 10000 --trainer.max_epochs 5 --model.pictures false"
+    features = fit(f"--config dfc_vae_mnist {few} --model.body {body}").folder
+    warm = "--model.scheduler dlarch.optim.WarmupCosine --model.scheduler.warmup_steps 100"
+    same = "--model vae --model.code_size 20 --model.hidden_sizes [400,400]"
+    same += (
+        f" --model.activation relu --model.importance_samples 1 --model.optimizer.lr 0.002 {warm}"
+    )
+    data = "--data mnist --data.batch_size 100 --seed_everything 1"
+    pixels = fit(f"{same} {data} {few}").folder
+    found = {
+        (model, eyes): judge_images(run, str(network))["frechet_classifier"]
+        for model, run in (("features", features), ("pixels", pixels))
+        for eyes, network in (("judge", judge), ("body", body))
+    }
+    print(found)
+    assert found["features", "judge"] < found["pixels", "judge"]

@@ -6,8 +6,6 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-import yaml
-
 from dlarch.cli.options import print_text
 from dlarch.errors import OptionError, UserError
 from dlarch.runs import resolve_checkpoint
@@ -69,16 +67,12 @@ def _condition(asked: str | None, model: Any) -> str | None:
 
 def _training_texts(where: str, model: Any) -> set[str] | None:
     """The texts that a run was trained on, where they can be read again."""
-    import dlarch
+    from dlarch.factory import create_data_of
 
     try:
-        config = resolve_checkpoint(where).parent.parent / "config.yaml"
-        if not config.is_file():
+        if not (resolve_checkpoint(where).parent.parent / "config.yaml").is_file():
             return None
-        asked = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
-        data: Any = dlarch.create_data(
-            asked["class_path"], **asked.get("init_args", {}) | {"processor": model.processor}
-        )
+        data: Any = create_data_of(where, processor=model.processor)
         if not data.in_documents:
             print("Not compared with the training text, which is read in windows.", file=sys.stderr)
             return None

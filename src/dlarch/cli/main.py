@@ -21,6 +21,7 @@ VERBS = {
     "generate": ("dlarch.cli.generate:run", "write texts or draw images with a trained model"),
     "classify": ("dlarch.cli.classify:run", "tell the classes of images, texts or rows of numbers"),
     "map": ("dlarch.cli.map:run", "draw what a model has learnt in two dimensions"),
+    "judge": ("dlarch.cli.judge:run", "how far images that models make are from real ones"),
     "sweep": ("dlarch.cli.sweep:run", "run a recipe under many settings and compare them"),
     "baseline": ("dlarch.cli.baseline:run", "what scikit-learn reaches on the same data"),
     "list": ("dlarch.cli.listing:run_list", "models, data and baselines, one per line"),

@@ -69,12 +69,23 @@ def trained_model(arguments: argparse.Namespace, verb: str) -> Any:
     model = AutoModel.from_pretrained(arguments.run)
     if not hasattr(model, verb):
         raise MismatchError(f"{type(model).__name__} does not {verb}.")
+    check_device(arguments.device)
+    return model.to(arguments.device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        OptionError: there is no such device.
+    """
+    import torch
+
     try:
-        model.to(arguments.device)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # none such, or torch was built without it
         reason = str(error).splitlines()[0].rstrip(".")
-        raise OptionError(f"--device {arguments.device} cannot be used: {reason}.") from error
-    return model
+        raise OptionError(f"--device {device} cannot be used: {reason}.") from error
 
 
 def not_negative(text: str) -> float:

@@ -5,7 +5,7 @@ model.safetensors, the files of the processor and README.md, the card. A checkpo
 the same and more. Reading either runs no code that came with it.
 """
 
-from dlarch.hub.imagenet import IMAGENET_NAMES, imagenet_network
+from dlarch.hub.imagenet import IMAGENET_NAMES, cached_weights, imagenet_network
 from dlarch.hub.loading import AutoModel, load_processor_of, load_spec
 from dlarch.hub.saving import push_to_hub, save_pretrained
 from dlarch.hub.stored import RENAMED_ARGUMENTS, rename_arguments
@@ -14,6 +14,7 @@ __all__ = [
     "IMAGENET_NAMES",
     "RENAMED_ARGUMENTS",
     "AutoModel",
+    "cached_weights",
     "imagenet_network",
     "load_processor_of",
     "load_spec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 from urllib.error import HTTPError
@@ -13,7 +14,7 @@ from torch import nn
 from dlarch.errors import CheckpointError, OptionError, did_you_mean
 from dlarch.hub.remote import NETWORK_SECONDS, in_time
 
-ImageNetName = Literal["resnet18", "resnet34", "resnet50", "vgg16"]
+ImageNetName = Literal["resnet18", "resnet34", "resnet50", "vgg16", "vgg19"]
 """The networks that there are."""
 
 IMAGENET_NAMES: tuple[str, ...] = get_args(ImageNetName)
@@ -59,20 +60,39 @@ def imagenet_network(name: str, weights: str | None = None) -> ImageNetNetwork:
     return ImageNetNetwork(network, expected.mean, expected.std)
 
 
-def _load(network: nn.Module, name: str, weights: Any) -> None:
-    """Read weights from the cache of torch.hub, into which they are downloaded first if need be."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+def cached_weights(url: str, called: str, download: Callable[[], object]) -> Path:
+    """A file in the cache of torch.hub, into which it is downloaded first if need be.
+
+    Args:
+        url: where it comes from.
+        called: what messages call it; more than one thing.
+        download: puts it there.
+
+    Raises:
+        CheckpointError: it cannot be downloaded.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.is_file():
         try:
             # The download itself would wait for an answer as long as it takes.
-            in_time(lambda: urlopen(weights.url, timeout=NETWORK_SECONDS).close())
-            weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+            in_time(lambda: urlopen(url, timeout=NETWORK_SECONDS).close())
+            download()
         except (OSError, RuntimeError) as error:
             reason = f"error {error.code}" if isinstance(error, HTTPError) else "no connection"
             raise CheckpointError(
-                f"The weights {weights.name} of {name} are not on this machine and cannot be "
-                f"downloaded ({reason}): get {weights.url} elsewhere and place it as {path}."
+                f"{called} are not on this machine and cannot be downloaded ({reason}): get {url} "
+                f"elsewhere and place it as {path}."
             ) from error
+    return path
+
+
+def _load(network: nn.Module, name: str, weights: Any) -> None:
+    """Read weights from the cache of torch.hub, into which they are downloaded first if need be."""
+    path = cached_weights(
+        weights.url,
+        f"The weights {weights.name} of {name}",
+        lambda: weights.get_state_dict(progress=False, check_hash=True, weights_only=True),
+    )
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # whatever torch makes of damaged files

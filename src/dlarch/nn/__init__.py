@@ -46,7 +46,16 @@ from dlarch.nn.recurrent import (
 )
 from dlarch.nn.sparsity import bernoulli_kl, keep_largest
 from dlarch.nn.stacks import dense_stack
-from dlarch.nn.transfer import cut_off, last_layer, layer_groups, layers_up_to
+from dlarch.nn.transfer import (
+    activation_layers,
+    as_constants,
+    cut_after,
+    cut_off,
+    last_layer,
+    layer_groups,
+    layers_up_to,
+    watched,
+)
 from dlarch.nn.transformer import EncoderLayer, Residual, position_network
 
 __all__ = [
@@ -79,11 +88,14 @@ __all__ = [
     "Residual",
     "SinusoidalPositions",
     "StatesOfLayer",
+    "activation_layers",
+    "as_constants",
     "as_pixels",
     "attention_weights",
     "bernoulli_kl",
     "bernoulli_nll",
     "corrupted",
+    "cut_after",
     "cut_off",
     "default_initializer",
     "dense_stack",
@@ -115,4 +127,5 @@ __all__ = [
     "student_memberships",
     "units_before",
     "watch_states",
+    "watched",
 ]

@@ -1,4 +1,4 @@
-"""Networks that are built upon: cut off at a layer, frozen up to one, divided into groups.
+"""Networks that are built upon: cut off at a layer, frozen up to one, divided into groups, watched.
 
 Layers are named by their paths, such as `layer4.1.conv2`, and come in the order in which they were
 made, which is that in which data meet them.
@@ -6,11 +6,14 @@ made, which is that in which data meet them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from dlarch.errors import OptionError, did_you_mean
+from dlarch.nn.activations import ACTIVATIONS
 
 RESHAPING = (
     nn.AdaptiveAvgPool1d,
@@ -42,6 +45,16 @@ def cut_off(network: nn.Module, name: str) -> None:
         _pass_through(outer, part, itself=False)
 
 
+def cut_after(network: nn.Module, name: str) -> None:
+    """Let signals pass unchanged after the layer `name`.
+
+    Raises:
+        OptionError: there is no such layer.
+    """
+    for holder, child in _path(network, name):
+        _pass_through(holder, child, itself=False)
+
+
 def _pass_through(holder: nn.Module, child: str, itself: bool) -> None:
     names = list(holder._modules)
     for name in names[names.index(child) + (0 if itself else 1) :]:
@@ -60,6 +73,46 @@ def layers_up_to(network: nn.Module, name: str) -> list[nn.Module]:
         names = list(holder._modules)
         found += [holder.get_submodule(before) for before in names[: names.index(child)]]
     return [*found, network.get_submodule(name)]
+
+
+def activation_layers(network: nn.Module) -> list[str]:
+    """Names of the layers that are activations."""
+    kinds = {type(make()) for name, make in ACTIVATIONS.items() if name != "identity"}
+    return [name for name, layer in network.named_modules() if type(layer) in kinds]
+
+
+def as_constants(network: nn.Module) -> None:
+    """Turn all parameters into buffers: they travel with the weights, but nothing trains them."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            delattr(module, name)
+            module.register_buffer(name, parameter.detach())
+
+
+class Signal(NamedTuple):
+    """What a layer reads and what it makes of it."""
+
+    inputs: Tensor
+    outputs: Tensor
+
+
+@contextmanager
+def watched(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Signal]]:
+    """Gather what layers read and give, by their names here, the first time that each is run."""
+    found: dict[str, Signal] = {}
+
+    def keeper(name: str) -> Any:
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+            found.setdefault(name, Signal(inputs[0], outputs))
+
+        return keep
+
+    hooks = [layer.register_forward_hook(keeper(name)) for name, layer in layers.items()]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def layer_groups(network: nn.Module) -> list[list[nn.Parameter]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dlarch import hub
 from dlarch.callbacks.features import last_linear
 from dlarch.errors import MismatchError
+from dlarch.nn import watched
 from dlarch.processing import ImageProcessor
 
 
@@ -69,10 +70,7 @@ class Judge:
     def see(self, images: Tensor) -> Judgement:
         """Judge images (B, C, H, W), 0 to 1."""
         self.model.to(images.device)
-        read: list[Tensor] = []
-        hook = self._layer.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
-        try:
+        with watched({"last": self._layer}) as seen:
             logits = self.model(self.processor.from_unit(images))
-        finally:
-            hook.remove()
-        return Judgement(read[-1].flatten(1).float(), logits.float().softmax(1))
+        features = seen["last"].inputs
+        return Judgement(features.flatten(1).float(), logits.float().softmax(1))

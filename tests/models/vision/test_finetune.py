@@ -101,6 +101,7 @@ def test_the_cut_may_lie_further_down(mnist_body):
         ("resnet34", 21_797_672, 512),
         ("resnet50", 25_557_032, 2048),
         ("vgg16", 138_357_544, 4096),
+        ("vgg19", 143_667_240, 4096),
     ],
 )
 def test_networks_of_torchvision_lose_their_thousand_classes(name, published, features):

@@ -98,7 +98,7 @@ class VAE(LatentImages):
         self.log_variance = nn.Linear(self.encoder.out_features, options.code_size)
         self.decoder = ImageDecoder(*network, options.code_size)
         initialize(self, default_initializer(options.activation))
-        if options.likelihood == "gaussian":
+        if self.likelihood == "gaussian":
             self.pixel_log_variance = nn.Parameter(torch.zeros(()))
 
     def output_bias(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Networks to build on: where the body of `finetune` comes from."""
+"""Networks to build on: where the bodies of `finetune` and `dfc_vae` come from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from dlarch.batches import ImageBatch
 from dlarch.errors import CheckpointError, MismatchError, OptionError, did_you_mean
 from dlarch.factory import create_model
 from dlarch.hub.imagenet import SMALLEST_SIDE
-from dlarch.nn import cut_off, last_layer
+from dlarch.nn import (
+    activation_layers,
+    as_constants,
+    cut_after,
+    cut_off,
+    last_layer,
+    layers_up_to,
+    watched,
+)
 from dlarch.registry import list_models, model_info
 from dlarch.spec import FACT_NAMES, DataSpec, as_tuples
 from dlarch.tasks import ImageAutoencoder, Supervised
@@ -95,25 +103,70 @@ class Body(nn.Module):
             MismatchError: the images are in colours, and those of the network grey.
             OptionError: there is no such layer, or what is left cannot read the images.
         """
+        if isinstance(self.network, ImageAutoencoder):
+            self.network.drop_decoder()
+        if layer is not None or not isinstance(self.network, ImageAutoencoder):
+            cut_off(self.network, layer or last_layer(self.network))
+        return self._try(image_shape, "resize and cut").shape[1]
+
+    def keep(self, names: Sequence[str], image_shape: Shape) -> list[str]:
+        """Leave out all that comes after the last of some layers, and train nothing of the rest.
+
+        Args:
+            names: of the layers; all activations when there are none.
+            image_shape: (C, H, W) of the data.
+
+        Returns:
+            The names of the layers.
+
+        Raises:
+            MismatchError: the images are in colours, and those of the network grey.
+            OptionError: there is no such layer, or what is left cannot read the images.
+        """
+        kept = list(names) or activation_layers(self.network)
+        if not kept:
+            raise OptionError(
+                f"{type(self.network).__name__} has no layers that are activations: name some, of "
+                f"{', '.join(name for name, _ in self.network.named_children())}, and those in "
+                "them."
+            )
+        for name in kept:  # all are there before anything is cut
+            layers_up_to(self.network, name)
+        last = max(kept, key=[name for name, _ in self.network.named_modules()].index)
+        cut_after(self.network, last)
+        for part in self.network.modules():
+            if getattr(part, "inplace", False):  # it would change what the layer before it gave
+                part.inplace = False  # type: ignore[assignment]
+        as_constants(self.network)
+        with watched(self.layers(kept)) as seen:
+            self._try(image_shape, "resize and layers")
+        idle = [name for name in kept if name not in seen]
+        if idle:
+            raise OptionError(f"Images do not pass through {', '.join(idle)}: leave it out.")
+        return kept
+
+    def layers(self, names: Sequence[str]) -> dict[str, nn.Module]:
+        """Layers of the network by their names."""
+        return {name: self.network.get_submodule(name) for name in names}
+
+    def _try(self, image_shape: Shape, options: str) -> Tensor:
+        """Features of an image (C, H, W) of the data; `options` are what may be wrong."""
         if image_shape[0] not in (1, self.channels):
             raise MismatchError(
                 "The body reads grey images, the data are in colours: take a body that was trained "
                 "on colours."
             )
-        if isinstance(self.network, ImageAutoencoder):
-            self.network.drop_decoder()
-        if layer is not None or not isinstance(self.network, ImageAutoencoder):
-            cut_off(self.network, layer or last_layer(self.network))
         self.eval()
         try:
             with torch.no_grad():
-                return self(torch.zeros(1, *image_shape)).shape[1]  # type: ignore[no-any-return]
+                features: Tensor = self(torch.zeros(1, *image_shape))
+                return features
         except (RuntimeError, ValueError) as error:
             height, width = self.size
             raise OptionError(
                 f"The body cannot read images of {height} x {width} pixels, or not without the "
                 f"layers that are cut off ({str(error).splitlines()[0]}): give other values of "
-                "resize and cut."
+                f"{options}."
             ) from error
 
 

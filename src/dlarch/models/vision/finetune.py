@@ -65,7 +65,7 @@ class Finetune(Supervised):
     Args:
         image_shape: (C, H, W). Taken from the data when not given.
         num_classes: number of classes, K. Taken from the data when not given.
-        body: `resnet18`, `resnet34`, `resnet50` or `vgg16` of torchvision; a run folder,
+        body: `resnet18`, `resnet34`, `resnet50`, `vgg16` or `vgg19` of torchvision; a run folder,
             checkpoint, pretrained folder or Hub id of a dlarch model; or, untrained, the name of a
             dlarch model, or its `name` with its arguments, which is what a saved model has here.
         weights: of a torchvision body: `DEFAULT`, `IMAGENET1K_V1` or another name of theirs, which
