@@ -209,9 +209,9 @@ class VAEGAN(AutoencoderWithCritic):
         real, repeated, drawn = self.critic(image), self.critic(again), self.critic(made)
         reconstruction = feature_nats(real, repeated).mean()
         kl = gaussian_kl(*posterior).sum(1).mean()
-        ratings = repeated.rating, drawn.rating
-        deceit = sum(F.softplus(-rating) for rating in ratings).mean()
-        critic_loss = (F.softplus(-real.rating) + sum(map(F.softplus, ratings))).mean()
+        deceit = (F.softplus(-repeated.rating) + F.softplus(-drawn.rating)).mean()
+        found_out = F.softplus(repeated.rating) + F.softplus(drawn.rating)
+        critic_loss = (F.softplus(-real.rating) + found_out).mean()
         for name, loss in (
             ("reconstruction", reconstruction),
             ("kl", kl),
