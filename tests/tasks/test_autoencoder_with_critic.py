@@ -115,6 +115,7 @@ def test_a_judge_scores_drawn_images(digits, make_trainer):
     make_trainer(max_steps=2).fit(model, datamodule=digits)
     trainer = make_trainer()
     (scores,) = trainer.validate(model, datamodule=digits, verbose=False)
+    assert model.headline == "test/frechet_classifier"
     names = {"frechet_classifier", "judge_confidence", "rarest_class"}
     assert {f"val/{name}" for name in names} <= set(scores)
     assert scores["val/frechet_classifier"] > 0.01

@@ -237,12 +237,10 @@ class Adversarial(Judged, Alternating):
     # ---- validation and test
 
     def configure_model(self) -> None:
-        """Build from the data, learn where their modes lie, and fetch the judge."""
+        """Build from the data, fetch the judge, and learn where modes of the data lie."""
         super().configure_model()
         self.modes = getattr(self._trainer_data(), "modes", None)
-        if self._judges:
-            self.headline = "test/frechet_classifier"
-        else:
+        if not self._judges:
             self.headline = "test/mmd" if self.modes is None else "test/modes"
 
     def metrics(self, stage: str) -> dict[str, Metric]:  # noqa: ARG002

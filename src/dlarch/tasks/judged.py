@@ -31,7 +31,7 @@ class Judged(Task):
         self._classes: list[Tensor] = []
 
     def configure_model(self) -> None:
-        """Build from the data, and fetch the judge.
+        """Build from the data, and fetch the judge, whose distance then stands in tables.
 
         Raises:
             OptionError: there are no images to judge.
@@ -43,6 +43,7 @@ class Judged(Task):
             raise OptionError("A judge looks at images, the data have none: leave out judge.")
         shape = tuple(self.hparams.image_shape)
         self._judges = [Judge(self.judge_of, shape, self._class_names())]
+        self.headline = "test/frechet_classifier"
 
     def judge_metrics(self) -> dict[str, Metric]:
         """What the judge says; nothing without one."""

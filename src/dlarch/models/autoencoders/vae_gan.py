@@ -101,6 +101,8 @@ class VAEGAN(AutoencoderWithCritic):
         pictures: draw reconstructions, new images, interpolations and codes at each validation.
     """
 
+    headline = "test/mmd"
+
     def __init__(
         self,
         image_shape: tuple[int, int, int] | None = None,
