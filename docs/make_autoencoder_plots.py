@@ -4,6 +4,10 @@ python docs/make_autoencoder_plots.py sizes      images/autoencoder_sizes.png: e
                                                  size, on digits, beside principal components
 python docs/make_autoencoder_plots.py grids RUN  images/RECIPE_GRID.png: the last grids of images
                                                  that a run has drawn
+python docs/make_autoencoder_plots.py codes RUN [RUN ...]
+                                                 images/adversarial_autoencoder_codes.png: where
+                                                 validation codes of two numbers lie, over draws of
+                                                 the prior, a panel for each run
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
-from small_networks import BLUE, IMAGES, RED, grid, label, legend, prepared, save
+from small_networks import BLUE, EDGE, IMAGES, RED, grid, label, legend, prepared, save
 from torch import Tensor
 
 import dlarch
@@ -31,15 +35,17 @@ TICKS = (0.2, 0.5, 1, 2, 4)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("sizes", "grids"))
-    parser.add_argument("run", type=Path, nargs="?", help="of `grids`")
+    parser.add_argument("what", choices=("sizes", "grids", "codes"))
+    parser.add_argument("runs", type=Path, nargs="*", help="of `grids` and `codes`")
     parser.add_argument("--images", type=Path, default=IMAGES, help="folder of the pictures")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.what == "sizes":
         draw_sizes(options.images)
+    elif options.what == "grids":
+        copy_grids(options.runs[0], options.images)
     else:
-        copy_grids(options.run, options.images)
+        plot_codes(options.runs, options.images / "adversarial_autoencoder_codes.png")
 
 
 def draw_sizes(images: Path) -> None:
@@ -110,6 +116,25 @@ def copy_grids(folder: Path, images: Path) -> None:
         target = images / f"{run.folder.parent.name}_{name}.png"
         shutil.copy(path, target)
         print(target)
+
+
+@torch.no_grad()
+def plot_codes(folders: list[Path], path: Path) -> None:
+    """A panel for each run of `adversarial_autoencoder`: draws of the prior, codes by class."""
+    figure, (panels,) = grid(1, len(folders), 3.4, 3.4)
+    for axes, folder in zip(panels, folders, strict=True):
+        model = dlarch.AutoModel.from_pretrained(folder).eval()
+        data = prepared("digits", processor=model.processor)
+        noise = torch.randn((2000, 2), generator=torch.Generator().manual_seed(0))
+        drawn = model.prior(noise)
+        codes = model.encode(pixels(data, "validation"))
+        labels = torch.cat([batch.label for batch in data.in_order("validation")])
+        axes.scatter(drawn[:, 0], drawn[:, 1], s=4, color=EDGE, linewidths=0)
+        axes.scatter(codes[:, 0], codes[:, 1], s=14, c=labels, cmap="tab10", linewidths=0)
+        weight = model.hparams.adversarial_weight
+        title = f"{model.hparams.prior} prior" if weight else "without a critic"
+        label(axes, title, "first number of the code", "second number")
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -215,6 +215,12 @@ IMAGES = {
         "samples/traversals",
         "codes",
     ),
+    "AutoencoderWithCritic": (
+        "samples/reconstructions",
+        "samples/interpolations",
+        "samples/images",
+        "codes",
+    ),
     "Adversarial": (),
     "TextAutoencoder": (),
     "LatentText": (),

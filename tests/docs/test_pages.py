@@ -23,6 +23,7 @@ from dlarch.nn import backpropagation
 from dlarch.recipes import list_recipes
 from dlarch.spec import DataSpec
 from dlarch.tasks import Adversarial
+from dlarch.tasks.judged import Judged
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -68,9 +69,9 @@ def metric_tags(name: str) -> set[str]:
     if hasattr(models[0], "knows_factors"):
         models.append(dlarch.create_model(name, spec))
         models[-1].knows_factors = True
-    if isinstance(models[0], Adversarial):  # what is scored where there are modes, or a judge
-        if models[0].batch_type is not ImageBatch:
-            models[0].modes = Modes(torch.zeros(2, 2), torch.ones(2))
+    if isinstance(models[0], Adversarial) and models[0].batch_type is not ImageBatch:
+        models[0].modes = Modes(torch.zeros(2, 2), torch.ones(2))  # what is scored where they are
+    if isinstance(models[0], Judged):
         models[0]._judges = [SimpleNamespace(class_names=["a", "b"])]
     return {
         f"{stage}/{metric}"

@@ -3,6 +3,7 @@
 from dlarch.tasks.adversarial import Adversarial
 from dlarch.tasks.alternating import Alternating
 from dlarch.tasks.annealing import Annealing, Schedule
+from dlarch.tasks.autoencoder_with_critic import AutoencoderWithCritic
 from dlarch.tasks.base import (
     InitializerCallable,
     LossCallable,
@@ -33,6 +34,7 @@ __all__ = [
     "Adversarial",
     "Alternating",
     "Annealing",
+    "AutoencoderWithCritic",
     "Bound",
     "ClosedForm",
     "ClusteredImages",

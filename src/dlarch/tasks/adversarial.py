@@ -15,23 +15,16 @@ from torchmetrics import Metric
 
 from dlarch.batches import ImageBatch, Modes, TableBatch
 from dlarch.callbacks.image_grids import ImageGrids, nearly_square
-from dlarch.callbacks.made import ClassShares, PointClouds, Points, Shares
+from dlarch.callbacks.made import ClassShares, PointClouds, Points
 from dlarch.errors import OptionError, check_at_least_1, did_you_mean
 from dlarch.processing import ImageProcessor, TableProcessor
 from dlarch.spec import DataSpec
 from dlarch.tasks.alternating import Alternating
 from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerCallable
 from dlarch.tasks.image_autoencoder import as_bytes
-from dlarch.tasks.judge import Judge
+from dlarch.tasks.judged import Judged
 from dlarch.tasks.latent import generator_of, noise_of
-from dlarch.tasks.made import (
-    ClassifierFrechet,
-    HighQuality,
-    ModeKL,
-    ModesCovered,
-    RarestClass,
-    SquaredMMD,
-)
+from dlarch.tasks.made import HighQuality, ModeKL, ModesCovered, SquaredMMD
 from dlarch.tasks.metrics import Ratio
 
 COMPARED = 1000
@@ -41,7 +34,7 @@ DRAWN, PER_CLASS = 64, 8
 """Images that are drawn from fixed noise: in all, or of each class."""
 
 
-class Adversarial(Alternating):
+class Adversarial(Judged, Alternating):
     """A generator makes examples from noise; a critic learns to tell them from real ones.
 
     Examples are images, whose pixels both networks see on the scale -1 to 1, or rows of normalised
@@ -83,6 +76,7 @@ class Adversarial(Alternating):
         pictures: bool = True,
     ) -> None:
         super().__init__(
+            judge=judge,
             optimizer=optimizer,
             critic_optimizer=critic_optimizer,
             critic_steps=critic_steps,
@@ -93,12 +87,10 @@ class Adversarial(Alternating):
         check_at_least_1(noise_size=noise_size, packing=packing)
         if not 0 <= ema < 1:
             raise OptionError(f"ema must be from 0 to below 1, not {ema}.")
-        self.noise_size, self.ema, self.packing, self.judge_of = noise_size, ema, packing, judge
+        self.noise_size, self.ema, self.packing = noise_size, ema, packing
         self.average: nn.Module | None = None
         self.modes: Modes | None = None
-        self._judges: list[Judge] = []  # in a list, to be no part of the network
         self._points: list[tuple[Tensor, Tensor]] = []
-        self._classes: list[Tensor] = []
         self._seen = 0
 
     # ---- what a model defines
@@ -195,8 +187,7 @@ class Adversarial(Alternating):
 
     def draw_noise(self, count: int) -> Tensor:
         """Standard normal numbers (B, Z), other ones in each process."""
-        shape = (self.trainer.world_size, count, self.noise_size)
-        return torch.randn(shape, device=self.device)[self.trainer.global_rank]
+        return self.draw_normal(count, self.noise_size)
 
     # ---- training
 
@@ -246,17 +237,10 @@ class Adversarial(Alternating):
     # ---- validation and test
 
     def configure_model(self) -> None:
-        """Build from the data, learn where their modes lie, and fetch the judge."""
+        """Build from the data, fetch the judge, and learn where modes of the data lie."""
         super().configure_model()
         self.modes = getattr(self._trainer_data(), "modes", None)
-        if self.judge_of is not None and not self._judges:
-            if not self.makes_images:
-                raise OptionError("A judge looks at images, the data have none: leave out judge.")
-            shape = tuple(self.hparams.image_shape)
-            self._judges = [Judge(self.judge_of, shape, self._class_names())]
-        if self._judges:
-            self.headline = "test/frechet_classifier"
-        else:
+        if not self._judges:
             self.headline = "test/mmd" if self.modes is None else "test/modes"
 
     def metrics(self, stage: str) -> dict[str, Metric]:  # noqa: ARG002
@@ -266,25 +250,20 @@ class Adversarial(Alternating):
             found["modes"] = ModesCovered(self.modes)
             found["high_quality"] = HighQuality(self.modes)
             found["mode_kl"] = ModeKL(self.modes)
-        if self._judges:
-            found["frechet_classifier"] = ClassifierFrechet()
-            found["judge_confidence"] = Ratio()
-            found["rarest_class"] = RarestClass(len(self._judges[0].class_names))
-            if self.num_conditions:
-                found["judge_agreement"] = Ratio()
+        found |= self.judge_metrics()
+        if self._judges and self.num_conditions:
+            found["judge_agreement"] = Ratio()
         return found
 
     def on_validation_epoch_start(self) -> None:
         """Start the epoch's metrics, and what the pictures show."""
         super().on_validation_epoch_start()
         self._points, self._seen = [], 0
-        classes = len(self._judges[0].class_names) if self._judges else 0
-        self._classes = [torch.zeros(2, classes, device=self.device)] if classes else []
 
     def on_test_epoch_start(self) -> None:
         """Start the epoch's metrics."""
         super().on_test_epoch_start()
-        self._seen, self._classes = 0, []
+        self._seen = 0
 
     def validation_step(self, batch: Sequence[Any], _: int) -> None:
         """Make as many examples as there are in the batch, and score them."""
@@ -312,21 +291,10 @@ class Adversarial(Alternating):
         for name in ("modes", "high_quality", "mode_kl") if self.modes is not None else ():
             self._metrics[name].update(made)
         if self._judges:
-            self._ask_judge(self._judges[0], real, made, label)
+            found = self.ask_judge(self._to_unit(real), self._to_unit(made))
+            if self.num_conditions:
+                self._metrics["judge_agreement"].update((found == label).sum(), float(count))
         return real, made
-
-    def _ask_judge(self, judge: Judge, real: Tensor, made: Tensor, label: Tensor) -> None:
-        true, fake = judge.see(self._to_unit(real)), judge.see(self._to_unit(made))
-        sure, found = fake.probabilities.max(1)
-        count = float(len(found))
-        self._metrics["frechet_classifier"].update(true.features, fake.features)
-        self._metrics["judge_confidence"].update(sure.sum(), count)
-        self._metrics["rarest_class"].update(found)
-        if self.num_conditions:
-            self._metrics["judge_agreement"].update((found == label).sum(), count)
-        for place, labels in enumerate((true.probabilities.argmax(1), found)):
-            for counts in self._classes:
-                counts[place] += labels.bincount(minlength=counts.shape[1])
 
     # ---- using a trained model
 
@@ -372,9 +340,6 @@ class Adversarial(Alternating):
             )
         return torch.full((count,), names.index(condition), device=self.device)
 
-    def _class_names(self) -> list[str]:
-        return list(getattr(self.processor, "class_names", None) or [])
-
     # ---- what the pictures show
 
     def pictures(self) -> list[Callback]:
@@ -406,11 +371,3 @@ class Adversarial(Alternating):
             sets = [torch.tensor(processor.denormalize(part)) for part in sets]
         real, made = (np.asarray(part.float().cpu()) for part in sets)
         return Points(real, made, axes)
-
-    def class_shares(self) -> Shares | None:
-        """What the judge took real and made images of the last validation for."""
-        if not self._classes:
-            return None
-        counts = self._classes[0]
-        real, made = (counts / counts.sum(1, keepdim=True)).tolist()
-        return Shares(real, made, self._judges[0].class_names)

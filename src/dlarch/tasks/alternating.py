@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -21,6 +21,10 @@ from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerC
 
 class Alternating(Task):
     """Train a critic for some batches, then a generator on the last of them, and so on.
+
+    A model has the networks `generator` and `critic`, or says in `learners` whose parameters each
+    optimizer changes. Losses of one forward pass, each for a part of the networks, are given their
+    gradients by `find_gradients` one after the other, before any weights are moved.
 
     Lightning leaves such a training to the model (manual optimization). What it does otherwise is
     done here: the Trainer's `gradient_clip_val` clips the gradient of each network on its own;
@@ -81,9 +85,13 @@ class Alternating(Task):
     def configure_optimizers(self) -> Any:
         """The optimizers of generator and critic, with their schedulers if there are any."""
         return [
-            self.scheduled(self.make_optimizer(self.generator.parameters()), 0),
-            self.scheduled(self.make_critic_optimizer(self.critic.parameters()), 1),
+            self.scheduled(self.make_optimizer(self.learners(0)), 0),
+            self.scheduled(self.make_critic_optimizer(self.learners(1)), 1),
         ]
+
+    def learners(self, place: int) -> list[nn.Parameter]:
+        """What an optimizer changes: that of the generator (0) or that of the critic (1)."""
+        return list((self.critic if place else self.generator).parameters())
 
     def scheduled(self, optimizer: Optimizer, place: int = 0) -> Any:
         """An optimizer and its scheduler, which is stepped here and not by Lightning."""
@@ -134,18 +142,43 @@ class Alternating(Task):
             loss: mean over the examples; what it makes of the other network stays as it is.
             count: of the examples.
         """
-        network = self.critic if place else self.generator
-        optimizer: Any = self.optimizers()[place]  # type: ignore[index]
-        parameters = [each for each in network.parameters() if each.requires_grad]
-        for parameter in parameters:
+        self.find_gradients(self.learners(place), loss, count)
+        self.apply_gradients(place)
+
+    def find_gradients(
+        self,
+        parameters: Iterable[nn.Parameter],
+        loss: Tensor,
+        count: int,
+        keep_graph: bool = False,
+    ) -> None:
+        """Give some parameters the gradient of a loss, and no others.
+
+        Args:
+            parameters: of one network, or of a part of it.
+            loss: mean over the examples.
+            count: of the examples.
+            keep_graph: another loss of the same forward pass follows.
+        """
+        learning = [each for each in parameters if each.requires_grad]
+        for parameter in learning:
             parameter.grad = None
         with self._unsynchronised():
-            self.manual_backward(loss, inputs=parameters)
-        self._average_gradients(parameters, count)
+            self.manual_backward(loss, inputs=learning, retain_graph=keep_graph)
+        self._average_gradients(learning, count)
+
+    def apply_gradients(self, place: int) -> None:
+        """Move the weights of one of the networks by the gradients that were found."""
+        optimizer: Any = self.optimizers()[place]  # type: ignore[index]
         optimizer.step()
         torch.clear_autocast_cache()  # else weights of before the step would be used again
         if self.make_scheduler is not None:
             self.lr_scheduler_step(self.lr_schedulers()[place], None)  # type: ignore[index]
+
+    def draw_normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers, other ones in each process."""
+        drawn = torch.randn((self.trainer.world_size, *shape), device=self.device)
+        return drawn[self.trainer.global_rank]
 
     def _unsynchronised(self) -> Any:
         """Keep DDP from waiting for gradients of the network whose turn it is not."""
