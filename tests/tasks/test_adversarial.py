@@ -18,7 +18,7 @@ import dlarch
 from dlarch import AutoModel
 from dlarch.batches import TableBatch
 from dlarch.compat.checkpoint_io import load_checkpoint
-from dlarch.errors import MismatchError, NonFiniteLossError, OptionError
+from dlarch.errors import DataError, MismatchError, NonFiniteLossError, OptionError
 from dlarch.models.gans.cgan import CGAN
 from dlarch.models.gans.gan import GAN
 from dlarch.models.gans.wgan_gp import WGANGP
@@ -403,7 +403,7 @@ def test_images_are_made_of_the_class_asked_for():
     images = (model.create(model.generator, noise, torch.tensor([7, 7])) + 1) / 2
     assert (torch.tensor(first)[..., 0] / 255 - images[0, 0]).abs().max() < 0.003
     assert (first != model.generate(2, condition="3", seed=1)[0]).any()
-    with pytest.raises(OptionError, match="There is no class '77'"):
+    with pytest.raises(DataError, match="There is no class '77'"):
         model.generate(condition="77")
 
 

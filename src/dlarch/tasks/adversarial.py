@@ -16,8 +16,9 @@ from torchmetrics import Metric
 from dlarch.batches import ImageBatch, Modes, TableBatch
 from dlarch.callbacks.image_grids import ImageGrids, nearly_square
 from dlarch.callbacks.made import ClassShares, PointClouds, Points
-from dlarch.errors import OptionError, check_at_least_1, did_you_mean
+from dlarch.errors import OptionError, check_at_least_1
 from dlarch.processing import ImageProcessor, TableProcessor
+from dlarch.processing.base import label_of
 from dlarch.spec import DataSpec
 from dlarch.tasks.alternating import Alternating
 from dlarch.tasks.base import InitializerCallable, OptimizerCallable, SchedulerCallable
@@ -333,12 +334,7 @@ class Adversarial(Judged, Alternating):
         if not self.num_conditions:
             raise OptionError("The model knows no classes: leave out the condition.")
         names = self._class_names() or [str(label) for label in range(self.num_conditions)]
-        if condition not in names:
-            raise OptionError(
-                f"There is no class {condition!r}.{did_you_mean(condition, names)} "
-                f"Classes: {', '.join(names)}."
-            )
-        return torch.full((count,), names.index(condition), device=self.device)
+        return torch.full((count,), label_of(condition, names), device=self.device)
 
     # ---- what the pictures show
 
