@@ -315,7 +315,8 @@ class Adversarial(Judged, Alternating):
             Of each the pixels (H, W, C), uint8, or its numbers in the units of the data.
 
         Raises:
-            OptionError: there is no such class, or the model knows none.
+            DataError: there is no such class.
+            OptionError: the model knows none.
         """
         check_at_least_1(n=n)
         noise = torch.randn((n, self.noise_size), generator=generator_of(seed)).to(self.device)
