@@ -191,14 +191,14 @@ def test_help_of_a_class_by_name(cli, here):
 
 
 def test_recipes_are_found_by_path_and_by_name_from_any_folder(cli, here):
-    names = [recipe.name for recipe in recipes.list_recipes()]
-    assert "seq2seq_attn" in names
-    for name in names:
-        path = next(recipe.path for recipe in recipes.list_recipes() if recipe.name == name)
-        expected = cli(f"fit --config {path} --print_config").out
-        assert yaml.safe_load(expected)["model"]["class_path"] in name
+    paths = {recipe.name: recipe.path for recipe in recipes.list_recipes()}
+    for name, path in paths.items():
         for words in (name, f"{name}.yaml", f"recipes/{name}", f"recipes/{name}.yaml"):
-            assert cli(f"fit --config {words} --print_config").out == expected
+            assert recipes.find_recipe(words) == path
+    expected = cli(f"fit --config {paths['seq2seq_attn']} --print_config").out
+    assert yaml.safe_load(expected)["model"]["class_path"] == "seq2seq_attn"
+    for words in ("seq2seq_attn", "recipes/seq2seq_attn.yaml"):
+        assert cli(f"fit --config {words} --print_config").out == expected
     own = cli("fit --config tiny --print_config").out  # ./tiny.yaml
     Path("seq2seq_attn.yaml").write_text(Path("tiny.yaml").read_text())
     try:

@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.quality, pytest.mark.timeout(3600)]
 CAPTIONS = "bentrevett/multi30k"
 
 
+@pytest.mark.long
 def test_numbers_that_were_not_seen_come_back_from_their_codes(fit):
     found = fit("--config lstm_autoencoder").metrics
     assert found["test/exact_match"] >= 0.95

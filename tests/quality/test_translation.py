@@ -51,6 +51,7 @@ def test_unseen_pairs_of_forms(metrics):
     assert found["test/exact_match"] >= 0.95  # 0.970 measured
 
 
+@pytest.mark.long
 def test_a_thousand_numbers_teach_the_others(metrics):
     words = "--config seq2seq_attn --data.source number_words --data.source_language en"
     words += " --data.target_language digits --data.train_size 1000 --trainer.max_epochs 30"
@@ -58,6 +59,7 @@ def test_a_thousand_numbers_teach_the_others(metrics):
     assert metrics(words)["test/exact_match"] >= 0.95
 
 
+@pytest.mark.long
 def test_sums_of_two_digits(metrics):
     words = "--config seq2seq --data.source addition --data.digits 2 --trainer.max_epochs 30"
     words += " --trainer.check_val_every_n_epoch 10"
