@@ -266,7 +266,8 @@ def reviews(lines: Lines) -> list[Sequence[str]]:
         ("model", "all", *(f"{name} tokens" for name in names), "certain of", "then right"),
         ("---",) * (len(columns) + 1),
     ]
-    for setting, runs in settings(lines).items():
+    best_first = sorted(lines, key=lambda line: -float(line["accuracy"]))
+    for setting, runs in settings(best_first).items():
         cells = (mean(runs, column, 1, times=100) for column in columns)
         table.append((f"`{setting}`", *cells))
     return table
