@@ -38,10 +38,14 @@ def main() -> None:
         name = given.resolve().parent.name
         save(FOLDER / f"{name}.csv", merged(read(FOLDER / f"{name}.csv"), read(given)))
     for path in sorted(FOLDER.glob("*.csv")):
-        table = TABLES[path.stem](read(path))
-        text = "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
-        path.with_suffix(".txt").write_text(text, encoding="utf-8")
-        print(path.with_suffix(".txt"))
+        write_table(TABLES[path.stem](read(path)), path.with_suffix(".txt"))
+
+
+def write_table(table: Sequence[Sequence[str]], path: Path) -> None:
+    """Write rows, of which the second is the rule below the names, as a table of Markdown."""
+    content = "\n".join(f"| {' | '.join(row)} |" for row in table) + "\n"
+    path.write_text(content, encoding="utf-8")
+    print(path)
 
 
 def read(path: Path) -> Lines:

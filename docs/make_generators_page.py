@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from make_autoencoder_plots import pca_error, pixels
+from make_experiments import write_table
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.manifold import trustworthiness
@@ -252,7 +253,8 @@ def write_figures(
     made: list[Made], errors: dict[str, float], judge: str | None, folder: Path
 ) -> None:
     judged = ["Frechet distance", "judge's confidence", "rarest class"] if judge else []
-    table = [["model", "numbers in the code or noise", "squared error", *judged]]
+    names = ["model", "numbers in the code or noise", "squared error", *judged]
+    table = [names, ["---"] * len(names)]
     for each in made:
         error = f"{errors[each.name]:.2f}" if each.name in errors else "none drawn again"
         row = [f"`{each.name}`", str(each.code_size), error]
@@ -282,16 +284,9 @@ def compare_maps(
     path = options.images / "generators_maps.png"
     figure.savefig(path, dpi=60, metadata={"Software": None})
     print(path)
-    table = [["map", f"trustworthiness among {NEIGHBOURS} neighbours"]]
+    table = [["map", f"trustworthiness among {NEIGHBOURS} neighbours"], ["---"] * 2]
     table += [[each.method, f"{each.trustworthiness:.3f}"] for each in maps]
     write_table(table, options.tables / "generators_maps.txt")
-
-
-def write_table(table: list[list[str]], path: Path) -> None:
-    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-    content = "\n".join(f"| {' | '.join(row)} |" for row in lines) + "\n"
-    path.write_text(content, encoding="utf-8")
-    print(path)
 
 
 if __name__ == "__main__":
